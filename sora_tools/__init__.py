@@ -1,0 +1,128 @@
+"""LangChain tools that create and query videos at any Sora-format gateway, and never pay twice.
+
+Importing this package opens nothing and loads nothing heavy: each public name brings its module on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import AsyncSora, Sora
+    from .errors import (
+        AuthenticationError,
+        BusyError,
+        ConfigurationError,
+        DownloadError,
+        EndpointUnavailableError,
+        InvalidRequestError,
+        LostReplyError,
+        NotSentError,
+        QuotaError,
+        SoraError,
+        SubmissionUnknownError,
+        TaskFailedError,
+        TaskNotFoundError,
+        UnreadableReplyError,
+        WaitTimeoutError,
+    )
+    from .ledger import Ledger, MemoryLedger
+    from .retry import Retry
+    from .sandbox import Sandbox
+    from .schemas import (
+        Action,
+        Failure,
+        Generation,
+        InpaintItem,
+        SDEdit,
+        TaskPage,
+        VideoRequest,
+        VideoTask,
+    )
+    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "client": ("AsyncSora", "Sora"),
+    "errors": (
+        "AuthenticationError",
+        "BusyError",
+        "ConfigurationError",
+        "DownloadError",
+        "EndpointUnavailableError",
+        "InvalidRequestError",
+        "LostReplyError",
+        "NotSentError",
+        "QuotaError",
+        "SoraError",
+        "SubmissionUnknownError",
+        "TaskFailedError",
+        "TaskNotFoundError",
+        "UnreadableReplyError",
+        "WaitTimeoutError",
+    ),
+    "ledger": ("Ledger", "MemoryLedger"),
+    "retry": ("Retry",),
+    "sandbox": ("Sandbox",),
+    "schemas": (
+        "Action",
+        "Failure",
+        "Generation",
+        "InpaintItem",
+        "SDEdit",
+        "TaskPage",
+        "VideoRequest",
+        "VideoTask",
+    ),
+    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit"),
+}
+
+__all__ = [
+    "Action",
+    "AsyncSora",
+    "AuthenticationError",
+    "BusyError",
+    "ConfigurationError",
+    "CreateVideoTool",
+    "DownloadError",
+    "EndpointUnavailableError",
+    "Failure",
+    "Generation",
+    "InpaintItem",
+    "InvalidRequestError",
+    "Ledger",
+    "LostReplyError",
+    "MemoryLedger",
+    "NotSentError",
+    "QueryVideoTool",
+    "QuotaError",
+    "Retry",
+    "SDEdit",
+    "Sandbox",
+    "Sora",
+    "SoraError",
+    "SoraToolError",
+    "SoraToolkit",
+    "SubmissionUnknownError",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "TaskPage",
+    "UnreadableReplyError",
+    "VideoRequest",
+    "VideoTask",
+    "WaitTimeoutError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

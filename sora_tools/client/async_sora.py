@@ -1,0 +1,254 @@
+"""The driver for programs with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, aclosing, closing
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+
+from .. import flow as flows
+from ..errors import NotSentError
+from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
+from ..schemas import TaskPage, VideoTask
+from ..wire import Reply
+from .shared import AnyRequest, Client, Files, Listener, Sitting, files
+from .transport import CHUNK, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+
+T = TypeVar("T")
+
+ABANDONED: Final = 5.0
+"""Seconds after which a look that nobody waits for any more is closed."""
+
+
+class AsyncSora(Client):
+    """A client for programs with an event loop, with Sora's methods as coroutines.
+
+    One object serves any number of loops, each with connections of its own that go when the loop goes. Cancel a
+    caller at any time: a create that has left is carried to its end and written down, one that has not is not sent.
+    """
+
+    async def create(self, request: AnyRequest | None = None, *, key: str | None = None, **fields: Any) -> VideoTask:
+        """Start one paid job and return at once. See :meth:`Sora.create`."""
+        return await self.run(flows.create(self.gateway, flows.requested(request, fields), key))
+
+    async def query(self, task_id: str) -> VideoTask:
+        """Look a task up once, by its task id or its key. See :meth:`Sora.query`."""
+        return await self.run(flows.query(self.gateway, task_id))
+
+    async def list(self, limit: int = 10, before: str | None = None) -> TaskPage:
+        """One page of the gateway's tasks, newest first. See :meth:`Sora.list`."""
+        return await self.run(flows.listed(self.gateway, limit, before))
+
+    async def wait(self, task_id: str, *, timeout: float = 600.0, on_event: Listener | None = None) -> VideoTask:  # noqa: ASYNC109  # the flow keeps it
+        """Look at a task until it has succeeded. See :meth:`Sora.wait`."""
+        return flows.successful(await self.run(flows.wait(self.gateway, task_id, timeout), on_event))
+
+    async def generate(
+        self,
+        request: AnyRequest | None = None,
+        *,
+        key: str | None = None,
+        timeout: float = 600.0,  # noqa: ASYNC109  # the flow keeps it
+        directory: str | os.PathLike[str] | None = None,
+        on_event: Listener | None = None,
+        **fields: Any,
+    ) -> VideoTask:
+        """Create, wait until it has succeeded, and download where a directory is given. See :meth:`Sora.generate`."""
+        wanted = flows.requested(request, fields)
+        return await self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
+
+    async def download(
+        self, task: VideoTask | str, directory: str | os.PathLike[str], *, on_event: Listener | None = None
+    ) -> Files:
+        """Save every video of a finished task. See :meth:`Sora.download`."""
+        return files(await self.run(flows.download(self.gateway, task, directory), on_event))
+
+    async def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
+        """Carry out a conversation to its end, on the running loop."""
+        self._check_open()
+        return await self._run(flow, Sitting(await self._loop_wires(), on_event))
+
+    async def close(self) -> None:
+        """Wait for creates under way on this loop, then let go of its connections. A second time does nothing."""
+        self._closed = True
+        wires = self._wires.get(asyncio.get_running_loop())
+        if wires is not None:
+            await wires.keeper.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _begin(self, gateway: Gateway, transport: Any) -> None:
+        super()._begin(gateway, transport)
+        self._wires: dict[asyncio.AbstractEventLoop, LoopWires] = {}
+
+    async def _loop_wires(self) -> LoopWires:
+        loop = asyncio.get_running_loop()
+        if loop not in self._wires:
+            for gone in [other for other in self._wires if other.is_closed()]:
+                self._wires.pop(gone, None)
+            keeper = self._keep(loop)
+            self._wires[loop] = wires = await anext(keeper)
+            wires.keeper = keeper
+        return self._wires[loop]
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[LoopWires]:
+        """A loop closes its asynchronous generators before it ends, and with this one our connections."""
+        wires = LoopWires(self.gateway, self._transport)
+        try:
+            yield wires
+        finally:
+            self._wires.pop(loop, None)
+            await wires.close(self.gateway.patience)
+
+    async def _run(self, flow: Flow[T], sitting: Sitting[LoopWires]) -> T:
+        step: Callable[[Any], Wish] = flow.send
+        value: Any = None
+        async with AsyncExitStack() as streams:
+            with closing(flow):
+                while True:
+                    try:
+                        wish = step(value)
+                    except StopIteration as end:
+                        result: T = end.value
+                        return result
+                    try:
+                        step, value = flow.send, await self._grant(wish, sitting, streams)
+                    except Exception as error:  # noqa: BLE001  # whatever went wrong is the flow's to judge
+                        step, value = flow.throw, error
+
+    async def _grant(self, wish: Wish, sitting: Sitting[LoopWires], streams: AsyncExitStack) -> Any:
+        wires = sitting.wires
+        match wish:
+            case Send(call) if call.paid:  # shielded, and its place held, by the Finish around it
+                if sitting.unwanted:
+                    raise NotSentError("The caller had gone before the create left.", retryable=False)
+                return await self._send(wires.creates, wish)
+            case Send(_, patience):
+                return await self._send_look(wires, wish, patience)
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case Do(work, arguments):
+                return await asyncio.shield(wires.apart(asyncio.to_thread(work, *arguments)))
+            case Tell(event):
+                told = sitting.tell(event)
+                return await told if inspect.isawaitable(told) else None
+            case Finish(flow, patience):
+                return await self._finish(wires, flow, patience, sitting.on_event)
+            case Look():
+                return await self._look(wires, wish)
+            case Open():
+                return await self._open(wish, sitting, streams)
+            case More():
+                with translated(Left(started=True)):
+                    return await anext(sitting.later_chunks, b"")
+        return None
+
+    async def _send(self, http: httpx.AsyncClient, send: Send) -> Reply:
+        left = Left()
+        with translated(left):
+            async with asyncio.timeout(send.patience):
+                request = http.build_request(**self._message(send, left.note_later))
+                async with aclosing(await http.send(request, stream=True)) as response:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        grow(body, chunk)
+                    return reply(response, bytes(body))
+
+    async def _send_look(self, wires: LoopWires, send: Send, patience: float) -> Reply:
+        await enter(wires.look_gate, patience)  # the caller queues, so one who goes sends nothing ...
+        task = wires.apart(self._send(wires.looks, send))
+        task.add_done_callback(lambda _: wires.look_gate.release())  # ... and the request holds the place
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
+            raise
+
+    async def _finish(self, wires: LoopWires, flow: Flow[T], patience: float, on_event: Listener | None) -> T:
+        await enter(wires.create_gate, patience)
+        sitting = Sitting(wires, on_event)
+        task = wires.apart(self._run(flow, sitting), wires.attempts)
+        task.add_done_callback(lambda _: wires.create_gate.release())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            sitting.unwanted = True
+            raise
+
+    async def _look(self, wires: LoopWires, wish: Look) -> Any:
+        news, leads = wires.board.ask(wish.task_id, wish.pause)
+        if leads:
+            wires.apart(self._run(flows.sweep(self.gateway, wires.board), Sitting(wires)))
+        told = asyncio.wrap_future(news)
+        try:  # wait_for would lose a cancellation that comes together with the answer, before Python 3.12
+            await asyncio.wait([told], timeout=wish.patience)
+            return told.result() if told.done() else NO_NEWS
+        finally:
+            told.cancel()
+            wires.board.forget(wish.task_id, news)
+
+    async def _open(self, wish: Open, sitting: Sitting[LoopWires], streams: AsyncExitStack) -> Reply:
+        await streams.aclose()  # one download at a time
+        left = Left()
+        with translated(left):
+            response = await streams.enter_async_context(
+                sitting.wires.creates.stream(
+                    "GET",
+                    wish.url,
+                    headers={**self._for_gateway(wish.url), **wish.headers},
+                    timeout=wish.patience,
+                    extensions={"trace": left.note_later},
+                )
+            )
+        sitting.later_chunks = response.aiter_bytes(CHUNK)
+        return reply(response, b"")
+
+
+class LoopWires:
+    """One event loop's connections for an asynchronous client."""
+
+    keeper: AsyncGenerator[LoopWires]
+
+    def __init__(self, gateway: Gateway, transport: httpx.AsyncBaseTransport | None) -> None:
+        self.looks = httpx.AsyncClient(transport=transport, limits=REUSED, verify=trust())
+        self.creates = httpx.AsyncClient(transport=transport, limits=FRESH, verify=trust())
+        self.look_gate, self.create_gate = asyncio.Semaphore(IN_FLIGHT), asyncio.Semaphore(IN_FLIGHT)
+        self.board = flows.Board(gateway.clock)
+        self.attempts: set[asyncio.Task[Any]] = set()
+        self.errands: set[asyncio.Task[Any]] = set()
+
+    def apart(self, work: Coroutine[Any, Any, T], among: set[asyncio.Task[Any]] | None = None) -> asyncio.Task[T]:
+        """A task that goes on whatever becomes of the caller."""
+        tasks = self.errands if among is None else among
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def close(self, patience: float) -> None:
+        if self.attempts:
+            await asyncio.wait(self.attempts, timeout=patience)
+        for task in (*self.attempts, *self.errands):
+            task.cancel()
+        await asyncio.gather(*self.attempts, *self.errands, return_exceptions=True)
+        await self.looks.aclose()
+        await self.creates.aclose()
+
+
+async def enter(gate: asyncio.Semaphore, patience: float) -> None:
+    """Take a place at a gate; whoever takes it gives it back."""
+    try:
+        async with asyncio.timeout(max(0.0, patience)):
+            await gate.acquire()
+    except TimeoutError:
+        raise crowded() from None

@@ -1,0 +1,253 @@
+"""The driver for programs without an event loop."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from .. import flow as flows
+from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
+from ..schemas import TaskPage, VideoTask
+from ..wire import Reply
+from .shared import AnyRequest, Client, Files, Listener, Sitting, files
+from .transport import CHUNK, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+
+T = TypeVar("T")
+
+
+class Sora(Client):
+    """A client for programs without an event loop. Safe for threads and forks; close it, or use it in ``with``."""
+
+    _here: Wires | None
+
+    def create(self, request: AnyRequest | None = None, *, key: str | None = None, **fields: Any) -> VideoTask:
+        """Start one paid job and return at once. Never sends it twice.
+
+        Args:
+            request: A VideoRequest, a mapping of its fields, or a prompt.
+            key: Your name for this submission: the same key gives the same task, without a request.
+            **fields: Fields of VideoRequest, on top of ``request``.
+
+        Returns:
+            The task, usually queued.
+
+        Raises:
+            SubmissionUnknownError: It was sent and its fate is unknown. It must not be created again.
+            SoraError: Anything else; ``charged`` says what is known of the money.
+        """
+        return self.run(flows.create(self.gateway, flows.requested(request, fields), key))
+
+    def query(self, task_id: str) -> VideoTask:
+        """Look a task up once, by its task id or its key.
+
+        Raises:
+            TaskNotFoundError: The gateway shows no such task.
+            SoraError: The look was not answered.
+        """
+        return self.run(flows.query(self.gateway, task_id))
+
+    def list(self, limit: int = 10, before: str | None = None) -> TaskPage:
+        """One page of the gateway's tasks, newest first.
+
+        Args:
+            limit: Tasks on the page, 1 to 100.
+            before: ``before`` of the page that came before this one.
+        """
+        return self.run(flows.listed(self.gateway, limit, before))
+
+    def wait(self, task_id: str, *, timeout: float = 600.0, on_event: Listener | None = None) -> VideoTask:
+        """Look at a task until it has succeeded.
+
+        Args:
+            task_id: A task id or key.
+            timeout: Seconds after which to give up.
+            on_event: Is told of every look that was answered.
+
+        Raises:
+            TaskFailedError: It ended without a video.
+            WaitTimeoutError: It is still rendering; carries the task as last seen.
+        """
+        return flows.successful(self.run(flows.wait(self.gateway, task_id, timeout), on_event))
+
+    def generate(
+        self,
+        request: AnyRequest | None = None,
+        *,
+        key: str | None = None,
+        timeout: float = 600.0,
+        directory: str | os.PathLike[str] | None = None,
+        on_event: Listener | None = None,
+        **fields: Any,
+    ) -> VideoTask:
+        """Create, wait until it has succeeded, and download where a directory is given.
+
+        Returns:
+            The finished task; its generations carry ``file`` where they were downloaded.
+
+        Raises:
+            SoraError: As ``create``, ``wait`` and ``download``.
+        """
+        wanted = flows.requested(request, fields)
+        return self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
+
+    def download(
+        self, task: VideoTask | str, directory: str | os.PathLike[str], *, on_event: Listener | None = None
+    ) -> Files:
+        """Save every video of a finished task.
+
+        Args:
+            task: The task, its id or its key.
+            directory: Folder to save to; made if missing. File names come from ids.
+            on_event: Is told how many bytes have arrived.
+
+        Raises:
+            DownloadError: Nothing half-written stands under a final name.
+        """
+        return files(self.run(flows.download(self.gateway, task, directory), on_event))
+
+    def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
+        """Carry out a conversation to its end, on this thread."""
+        self._check_open()
+        return self._run(flow, Sitting(self._wires(), on_event))
+
+    def close(self) -> None:
+        """Wait for creates under way, then let go of the connections. A second time does nothing."""
+        with self._lock:
+            wires, self._here, self._closed = self._here, None, True
+        if wires is not None:
+            wires.close(self.gateway.patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self, gateway: Gateway, transport: Any) -> None:
+        super()._begin(gateway, transport)
+        self._lock = threading.Lock()
+        self._here = None
+
+    def _wires(self) -> Wires:
+        """This process's connections: a forked child lays its own."""
+        with self._lock:
+            if self._here is None or self._here.pid != os.getpid():
+                self._here = Wires(self.gateway, self._transport)
+            return self._here
+
+    def _run(self, flow: Flow[T], sitting: Sitting[Wires]) -> T:
+        step: Callable[[Any], Wish] = flow.send
+        value: Any = None
+        with ExitStack() as streams, closing(flow):
+            while True:
+                try:
+                    wish = step(value)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                try:
+                    step, value = flow.send, self._grant(wish, sitting, streams)
+                except Exception as error:  # noqa: BLE001  # whatever went wrong is the flow's to judge
+                    step, value = flow.throw, error
+
+    def _grant(self, wish: Wish, sitting: Sitting[Wires], streams: ExitStack) -> Any:
+        wires = sitting.wires
+        match wish:
+            case Send(call) if call.paid:  # its place is held by the Finish around it
+                return self._send(wires.creates, wish)
+            case Send(_, patience):
+                with place(wires.look_gate, patience):
+                    return self._send(wires.looks, wish)
+            case Sleep(seconds):
+                time.sleep(seconds)
+            case Do(work, arguments):
+                return work(*arguments)
+            case Tell(event):
+                sitting.tell(event)
+            case Finish(flow, patience):
+                with place(wires.create_gate, patience):
+                    return self._run(flow, Sitting(wires, sitting.on_event))
+            case Look():
+                return self._look(wires, wish)
+            case Open():
+                return self._open(wish, sitting, streams)
+            case More():
+                with translated(Left(started=True)):
+                    return next(sitting.chunks, b"")
+        return None
+
+    def _send(self, http: httpx.Client, send: Send) -> Reply:
+        left, deadline = Left(), time.monotonic() + send.patience
+        with translated(left):
+            request = http.build_request(**self._message(send, left.note))
+            with closing(http.send(request, stream=True)) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    grow(body, chunk)
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+                return reply(response, bytes(body))
+
+    def _look(self, wires: Wires, wish: Look) -> Any:
+        news, leads = wires.board.ask(wish.task_id, wish.pause)
+        if leads:
+            sweep = self._run, (flows.sweep(self.gateway, wires.board), Sitting(wires))
+            threading.Thread(target=sweep[0], args=sweep[1], name="sora-looks", daemon=True).start()
+        try:
+            return news.result(wish.patience)
+        except FutureTimeoutError:
+            return NO_NEWS
+        finally:
+            wires.board.forget(wish.task_id, news)
+
+    def _open(self, wish: Open, sitting: Sitting[Wires], streams: ExitStack) -> Reply:
+        streams.close()  # one download at a time
+        left = Left()
+        with translated(left):
+            response = streams.enter_context(
+                sitting.wires.creates.stream(
+                    "GET",
+                    wish.url,
+                    headers={**self._for_gateway(wish.url), **wish.headers},
+                    timeout=wish.patience,
+                    extensions={"trace": left.note},
+                )
+            )
+        sitting.chunks = response.iter_bytes(CHUNK)
+        return reply(response, b"")
+
+
+class Wires:
+    """One process's connections for a synchronous client."""
+
+    def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
+        self.pid = os.getpid()
+        self.looks = httpx.Client(transport=transport, limits=REUSED, verify=trust())
+        self.creates = httpx.Client(transport=transport, limits=FRESH, verify=trust())
+        self.look_gate, self.create_gate = threading.Semaphore(IN_FLIGHT), threading.Semaphore(IN_FLIGHT)
+        self.board = flows.Board(gateway.clock)
+
+    def close(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        for _ in range(IN_FLIGHT):
+            self.create_gate.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        self.looks.close()
+        self.creates.close()
+
+
+@contextmanager
+def place(gate: threading.Semaphore, patience: float) -> Iterator[None]:
+    """Hold a place at a gate."""
+    if not gate.acquire(timeout=max(0.0, patience)):
+        raise crowded()
+    try:
+        yield
+    finally:
+        gate.release()

@@ -1,0 +1,119 @@
+"""httpx's side of the drivers: limits, trust, and what its failures mean for the money.
+
+Rule: a request has left unless it is proven that it has not. The proof is httpcore's trace (no request header was
+started), or, on transports that tell nothing, an error class that can only come before sending.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import httpx
+
+from ..errors import ConfigurationError, LostReplyError, NotSentError, SoraError
+from ..wire import Reply
+
+IN_FLIGHT: Final = 10
+"""Looks on the wire at once, and creates likewise: more only makes httpx slower."""
+
+LARGEST_REPLY: Final = 32 * 2**20
+"""Bytes of a decoded answer, downloads aside, that are read at most."""
+
+CHUNK: Final = 2**18
+"""Bytes of a download handed over at a time."""
+
+FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+REUSED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    """The certificates all clients of this process trust; making this takes 30 ms, so it is made once."""
+    return httpx.create_ssl_context()
+
+
+def crowded() -> NotSentError:
+    """The error for a request that found no place at its gate in time."""
+    return NotSentError(
+        f"{IN_FLIGHT} requests were under way all the time.", hint="Ask again, or ask for less at once."
+    )
+
+
+def reply(response: httpx.Response, body: bytes) -> Reply:
+    """What flows know of a response."""
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def grow(body: bytearray, chunk: bytes) -> None:
+    """Add to a body, up to the largest one that is read."""
+    body += chunk
+    if len(body) > LARGEST_REPLY:
+        raise LostReplyError(f"The gateway's answer is larger than {LARGEST_REPLY} bytes.")
+
+
+@dataclass(slots=True)
+class Left:
+    """Whether the request's first byte has left, as httpcore's trace tells. Other transports tell nothing."""
+
+    watched: bool = False
+    started: bool = False
+
+    def note(self, name: str, info: Mapping[str, Any]) -> None:
+        self.watched = True
+        if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.started = True
+
+    async def note_later(self, name: str, info: Mapping[str, Any]) -> None:
+        self.note(name, info)
+
+    def never(self, error: BaseException) -> bool:
+        """Whether it is proven that nothing left."""
+        kinds = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+        return not self.started and (self.watched or isinstance(error, kinds))
+
+
+@contextmanager
+def translated(left: Left) -> Iterator[None]:
+    """Our errors for httpx's."""
+    try:
+        yield
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise ConfigurationError(f"This address cannot be asked: {error}") from error
+    except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+        raise _failure(error, left) from error
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        raise ConfigurationError("This client has been closed.", hint="Make a new one.") from error
+
+
+def _failure(error: Exception, left: Left) -> SoraError:
+    said = str(error) or type(error).__name__
+    if not left.never(error):
+        return LostReplyError(f"The request left, and no whole answer came back ({type(error).__name__}: {said}).")
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return NotSentError(
+                f"The gateway's certificate cannot be trusted: {cause.verify_message}.",
+                hint="Check the address, or set SSL_CERT_FILE to your proxy's certificates.",
+                retryable=False,
+            )
+        if isinstance(cause, socket.gaierror) and cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+            return NotSentError(
+                "No machine has the name in the gateway's address.", hint="Check base_url.", retryable=False
+            )
+    return NotSentError(
+        f"The gateway could not be reached ({type(error).__name__}: {said}).", hint="Is it running at this address?"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

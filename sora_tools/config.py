@@ -1,0 +1,126 @@
+"""Settings, from arguments or the environment. Nothing here opens anything.
+
+Every mistake that can be found without the network is found here, before a request could leave.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from .errors import ConfigurationError
+
+DEFAULT_TIMEOUT: Final = 20.0
+_KNOWN_ENDINGS: Final = re.compile(r"(/v1|/sora(/backend(/video_gen)?)?)?/*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the gateway is and how to speak to it.
+
+    Args:
+        base_url: Address of the gateway without its routes; see :func:`settings`.
+        api_key: Sent as ``Authorization: Bearer`` to the gateway's own origin, never elsewhere.
+        model: Used where a request names none.
+        timeout: Seconds for one request, from queueing to the last byte.
+        headers: Sent with every request to the gateway.
+    """
+
+    base_url: str
+    api_key: SecretStr
+    model: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: the only place the key goes to."""
+        return origin(self.base_url)
+
+    def url(self, path: str) -> str:
+        """The whole address of a path below the gateway; an address stays as it is."""
+        return path if "://" in path else self.base_url + path
+
+
+def settings(
+    base_url: str | None = None,
+    api_key: str | SecretStr | None = None,
+    model: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    headers: Mapping[str, str] | None = None,
+) -> Settings:
+    """Checked settings; what is not given is read from ``SORA_BASE_URL``, ``SORA_API_KEY`` and ``SORA_MODEL``.
+
+    Args:
+        base_url: ``https://gateway.example``, with or without a trailing ``/``, ``/sora`` or ``/v1``; a path before
+            these is kept.
+        api_key: The gateway's key.
+        model: The gateway's model name.
+        timeout: Seconds for one request; more than 0.
+        headers: Extra headers for every request.
+
+    Raises:
+        ConfigurationError: Something is missing or cannot work; it says which, and what would.
+    """
+    address = base_url or os.environ.get("SORA_BASE_URL", "")
+    key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
+    key = (key or os.environ.get("SORA_API_KEY", "")).strip()
+    if not address.strip():
+        raise ConfigurationError(
+            "No gateway address was given.",
+            hint="Pass base_url= or set SORA_BASE_URL; `sora-tools sandbox` starts a gateway on this machine.",
+        )
+    if not key:
+        raise ConfigurationError("No API key was given.", hint="Pass api_key= or set SORA_API_KEY.")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise ConfigurationError(
+            "The API key has characters that no HTTP header can carry.", hint="Copy it again, without line breaks."
+        )
+    if not 0 < timeout < float("inf"):
+        raise ConfigurationError(f"timeout={timeout!r} was given; it is seconds, more than 0.")
+    return Settings(
+        base_url=_root(address.strip()),
+        api_key=SecretStr(key),
+        model=model or os.environ.get("SORA_MODEL") or None,
+        timeout=float(timeout),
+        headers=_checked(headers or {}),
+    )
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address, in one spelling."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return f"{scheme}://{(parts.hostname or '').lower()}:{parts.port or (443 if scheme == 'https' else 80)}"
+
+
+def _root(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound or re.search(r"[\s\\]", address):
+        raise ConfigurationError(
+            f"base_url={address!r} is not an http(s) address.", hint="Give one such as https://gateway.example."
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "base_url must not carry credentials, a query or a fragment.", hint="Pass the key as api_key=."
+        )
+    return f"{parts.scheme.lower()}://{parts.netloc}{_KNOWN_ENDINGS.sub('', parts.path)}"
+
+
+def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[\t\x20-\x7e]*", value):
+            raise ConfigurationError(f"headers: {name!r} is not a header that HTTP can carry.")
+        if name.lower() in ("authorization", "content-length", "host", "transfer-encoding"):
+            raise ConfigurationError(f"headers: {name} is set by the client itself.", hint="Pass the key as api_key=.")
+    return dict(headers)

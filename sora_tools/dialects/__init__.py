@@ -1,0 +1,24 @@
+"""The formats gateways speak. Each is pure functions; which one a gateway speaks is a setting."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import ConfigurationError
+from ..wire import Dialect
+from .backend import Backend
+
+_DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(),)}
+
+
+def dialect(name: str | Dialect) -> Dialect:
+    """The dialect of that name; a dialect of the caller's own is handed back as it is.
+
+    Raises:
+        ConfigurationError: No dialect has this name; the message lists those there are.
+    """
+    if not isinstance(name, str):
+        return name
+    if (found := _DIALECTS.get(name.strip().lower())) is None:
+        raise ConfigurationError(f"dialect={name!r} was given; it must be one of: {', '.join(sorted(_DIALECTS))}.")
+    return found

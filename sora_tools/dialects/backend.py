@@ -1,0 +1,251 @@
+"""The Sora web backend's format, as relays serve it under ``/sora/backend/video_gen``.
+
+Rule: every member of an answer may be absent, null or of another type; none of that loses a task. Only an answer
+without the task's id is unreadable. ``succeeded`` is believed where there is an address to fetch a video from;
+addresses that are paths at the gateway count, and are the flow's to resolve and check.
+
+Source: the gateway page 创建视频 for what is sent; bodies of the web backend, printed by its clients, for what comes
+back. Looking by id is a route of the web backend that no relay documents, so the list is asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+from ..errors import InvalidRequestError
+from ..schemas import (
+    FRAMES_PER_SECOND,
+    Failure,
+    FailureKind,
+    Generation,
+    RequestEcho,
+    TaskPage,
+    TaskStatus,
+    VideoRequest,
+    VideoTask,
+    shortened,
+)
+from ..wire import QUOTED, Call, Reply, any_json, opened, poll_after, typeid_time, unreadable
+from .reading import (
+    echoed_actions,
+    expiry,
+    failure_kind,
+    members,
+    moment,
+    number,
+    objects,
+    status_of,
+    text,
+    usable,
+    whole,
+)
+
+Json = Mapping[str, Any]
+
+PATH: Final = "/sora/backend/video_gen"
+_LISTS: Final = ("task_responses", "tasks", "data")
+_ENVELOPES: Final = ("task", "data", "result", "payload")
+_RENDITIONS: Final = ("source", "source_wm", "md", "ld")
+"""Where the video may be when a generation has no ``url``, best first."""
+
+
+class Backend:
+    """The documented format: ``dialect="backend"``."""
+
+    name = "backend"
+    looks_by_id = False
+
+    def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
+        """The paid call; ``key`` travels as ``Idempotency-Key``, whether or not the gateway reads it."""
+        return Call("create", "POST", PATH, _created, body=request.body(), headers={"Idempotency-Key": key})
+
+    def look(self, task_id: str) -> Call[VideoTask]:
+        """One task by its id.
+
+        Raises:
+            InvalidRequestError: Nothing can have this id; in an address it would name another route.
+        """
+        if not task_id.strip(". "):
+            raise InvalidRequestError(f"task_id={task_id!r} was given; give the id that the create returned.")
+        return Call("look", "GET", f"{PATH}/{quote(task_id, safe='')}", partial(_looked, task_id))
+
+    def list(self, limit: int, before: str | None) -> Call[TaskPage]:
+        """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
+        query = {"limit": limit, "before": before}
+        return Call("list", "GET", PATH, partial(_listed, limit, before), query=query)
+
+
+def _created(reply: Reply) -> VideoTask:
+    found = next(_named(opened(reply, "create")), None)
+    if found is None:
+        raise unreadable(reply, "create", "The gateway's answer to the create names no task")
+    task = _task(found, reply)
+    if task.raw_status is None or (task.failure is not None and task.failure.kind == "no_output"):
+        # An id is all a create need answer with; a "success" beside it is the create's own.
+        return task.model_copy(update={"status": "queued", "failure": None})
+    return task
+
+
+def _looked(task_id: str, reply: Reply) -> VideoTask:
+    value = any_json(reply)
+    found = next((raw for raw in (*_named(value), *(_listed_in(value) or ())) if _id(raw) == task_id), None)
+    if found is not None and status_of(text(found.get("status"))) in ("failed", "cancelled"):
+        return _task(found, reply)  # some gateways send a task's own failure as an HTTP error
+    opened(reply, "look")
+    if found is None:
+        raise unreadable(reply, "look", f"The gateway's answer is not task {task_id}", task_id=task_id)
+    return _task(found, reply)
+
+
+def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
+    value = opened(reply, "list")
+    listed = _listed_in(value)
+    if listed is None:
+        raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
+    tasks = tuple(_task(raw, reply) for raw in listed)
+    return TaskPage(tasks=tasks, before=_next_page(members(_inner(value)), tasks, limit, before))
+
+
+def _named(value: Any) -> Iterator[Json]:
+    """The objects with an id that a body is, or carries in an envelope."""
+    for found in (value, *(members(value).get(name) for name in _ENVELOPES)):
+        if _id(raw := members(found)) is not None:
+            yield raw
+
+
+def _inner(value: Any) -> Any:
+    """A list's body without the envelope around all of it."""
+    return value["data"] if isinstance(members(value).get("data"), dict) else value
+
+
+def _listed_in(value: Any) -> tuple[Json, ...] | None:
+    """The tasks of a list, bare or under one of its names; None where there is no list. A null is an empty one."""
+    listed = _inner(value)
+    if not isinstance(listed, list):
+        name = next((name for name in _LISTS if name in members(listed)), None)
+        listed = None if name is None else [] if listed[name] is None else listed[name]
+    if not isinstance(listed, list):
+        return None
+    return tuple(raw for each in objects(listed) if _id(raw := members(each.get("payload")) or each) is not None)
+
+
+def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], limit: int, before: str | None) -> str | None:
+    more = envelope.get("has_more")
+    if not tasks or more is False or (more is not True and len(tasks) < limit):
+        return None
+    last = text(envelope.get("last_id")) or tasks[-1].task_id
+    return last if last != before else None
+
+
+def _id(raw: Json) -> str | None:
+    """A task's id. A number is only believed where there is no text: relays number their own rows."""
+    named = text(raw.get("id")) or text(raw.get("task_id"))
+    numbered = whole(raw.get("id"), 1) or whole(raw.get("task_id"), 1)
+    return named.strip() if named else str(numbered) if numbered else None
+
+
+def _task(raw: Json, reply: Reply) -> VideoTask:
+    task_id = _id(raw) or ""
+    word = text(raw.get("status"))
+    generations = tuple(made for each in objects(raw.get("generations")) if (made := _generation(each)) is not None)
+    status, failure = _outcome(raw, status_of(word), generations)
+    progress = number(raw.get("progress_pct"))
+    return VideoTask(
+        task_id=task_id,
+        status=status,
+        raw_status=word,
+        progress=progress if progress is None else min(progress, 1.0),
+        queue_position=whole(raw.get("progress_pos_in_queue")),
+        queue_wait=number(raw.get("estimated_queue_wait_time")),
+        queue_message=text(raw.get("queue_status_message")),
+        title=text(raw.get("title")),
+        generations=() if failure is not None else generations,
+        failure=failure,
+        request=_echo(raw),
+        created_at=moment(raw.get("created_at")) or typeid_time(task_id),
+        poll_after=poll_after(reply.headers),
+        dialect=Backend.name,
+        raw=raw,
+    )
+
+
+def _outcome(raw: Json, status: TaskStatus, generations: tuple[Generation, ...]) -> tuple[TaskStatus, Failure | None]:
+    if status == "succeeded" and not any(generation.url for generation in generations):
+        withheld = _withheld(raw) or _moderated(raw)
+        return "failed", _failure(raw, "moderation_output" if withheld else "no_output")
+    if status == "failed":
+        words = f"{raw.get('failure_reason')} {raw.get('error')}"
+        return status, _failure(raw, failure_kind(words, refused=_moderated(raw), output=_withheld(raw)))
+    return status, _failure(raw, "cancelled") if status == "cancelled" else None
+
+
+def _moderated(raw: Json) -> bool:
+    verdict = text(members(raw.get("moderation_result")).get("type"))
+    return verdict is not None and verdict.strip().casefold() != "passed"
+
+
+def _withheld(raw: Json) -> bool:
+    """Whether a finished video was refused."""
+    refused = members(raw.get("moderation_result")).get("is_output_rejection") is True
+    return refused or whole(raw.get("num_unsafe_generations"), 1) is not None
+
+
+_WORDS: Final[Mapping[FailureKind, str]] = {
+    "moderation_input": "The gateway's moderation refused the request.",
+    "moderation_output": "The gateway's moderation withheld the finished video.",
+    "no_output": "The gateway says it succeeded, but gives no video.",
+    "cancelled": "The task was cancelled.",
+}
+
+
+def _failure(raw: Json, kind: FailureKind) -> Failure:
+    error = members(raw.get("error"))
+    said = text(raw.get("failure_reason")) or text(error.get("message")) or text(raw.get("error"))
+    code = text(error.get("code")) or text(members(raw.get("moderation_result")).get("code"))
+    message = said or _WORDS.get(kind, "The gateway gave no reason.")
+    return Failure(kind=kind, message=shortened(message, QUOTED), code=code)
+
+
+def _echo(raw: Json) -> RequestEcho | None:
+    echo = RequestEcho(
+        prompt=text(raw.get("prompt")),
+        operation=text(raw.get("operation")),
+        model=text(raw.get("model")),
+        width=whole(raw.get("width"), 1),
+        height=whole(raw.get("height"), 1),
+        n_frames=whole(raw.get("n_frames"), 1),
+        n_variants=whole(raw.get("n_variants"), 1),
+        actions=echoed_actions(raw.get("actions")),
+    )
+    return echo if echo != RequestEcho() else None
+
+
+def _generation(raw: Json) -> Generation | None:
+    """One variant, or None where the object says neither which nor where."""
+    encodings = members(raw.get("encodings"))
+    addresses = {name: url for name, given in encodings.items() if (url := _address(given)) is not None}
+    best = next((members(encodings.get(name)) for name in _RENDITIONS if name in addresses), {})
+    url = usable(raw.get("url")) or next((addresses[name] for name in _RENDITIONS if name in addresses), None)
+    generation_id = text(raw.get("id"))
+    if url is None and generation_id is None:
+        return None
+    n_frames = whole(raw.get("n_frames"), 1)
+    return Generation(
+        generation_id=generation_id,
+        url=url,
+        thumbnail_url=addresses.get("thumbnail") or usable(raw.get("thumbnail_url")),
+        width=whole(raw.get("width"), 1) or whole(best.get("width"), 1),
+        height=whole(raw.get("height"), 1) or whole(best.get("height"), 1),
+        n_frames=n_frames,
+        duration=number(best.get("duration_secs")) or (n_frames / FRAMES_PER_SECOND if n_frames else None),
+        encodings=addresses,
+        expires_at=expiry(url),
+    )
+
+
+def _address(encoding: Any) -> str | None:
+    """Where a rendition is: under ``path``, under ``url``, or the text itself."""
+    return usable(encoding) or usable(members(encoding).get("path")) or usable(members(encoding).get("url"))

@@ -1,0 +1,167 @@
+"""Reading JSON that nobody vouches for.
+
+Rule: every function here takes any JSON value and gives back what was asked for or nothing; none raises. A number is
+a JSON number (true is not 1, "3" is not 3), a text has something in it, and what is out of bounds counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from ..schemas import FRAMES_PER_SECOND, EchoedAction, FailureKind, TaskStatus
+
+_LARGEST: Final = 2**53
+"""Beyond it a JSON number is no longer exact, and no documented field comes near."""
+
+_STATUSES: Final[Mapping[TaskStatus, str]] = {
+    "queued": "queued preprocessing pending submitted not_start notstarted preparing created starting",
+    "running": "running processing in_progress generating",
+    "succeeded": "succeeded success completed complete finished",
+    "failed": "failed failure fail error",
+    "cancelled": "cancelled canceled",
+}
+_STATUS_OF: Final[Mapping[str, TaskStatus]] = {
+    word: status for status, words in _STATUSES.items() for word in words.split()
+}
+
+_MODERATED: Final = re.compile(r"moderat|violat|policy|guardrail|unsafe|safety|违规|敏感", re.IGNORECASE)
+_LATE: Final = re.compile(r"time[d_ -]*out|deadline|expired|超时", re.IGNORECASE)
+_UPSTREAM: Final = re.compile(r"internal|upstream|server|processing|overload|heavy.?load|unavailable", re.IGNORECASE)
+
+
+def text(value: Any) -> str | None:
+    """A text that is not blank. Halves of a character that cannot be encoded are replaced."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return value.encode("utf-8", "replace").decode()
+
+
+def number(value: Any, least: float = 0) -> float | None:
+    """A finite number, ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if least <= value <= _LARGEST else None
+
+
+def whole(value: Any, least: int = 0) -> int | None:
+    """A whole number, ``least`` or more; 150.0 is one."""
+    found = number(value, least)
+    return int(found) if found is not None and found.is_integer() else None
+
+
+def members(value: Any) -> Mapping[str, Any]:
+    """An object, empty where it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """The objects of a list; other elements are left out."""
+    return tuple(element for element in value if isinstance(element, dict)) if isinstance(value, list) else ()
+
+
+def moment(value: Any) -> datetime | None:
+    """A time as ISO 8601, epoch seconds, or epoch milliseconds (above 1e11), in UTC.
+
+    Years outside 2000 to 2100 count as absent: they are the zero values of the gateways' own languages.
+    """
+    try:
+        if isinstance(value, str):
+            when = datetime.fromisoformat(value.strip())
+            when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+        elif (seconds := number(value)) is not None:
+            when = datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return when if 2000 <= when.year <= 2100 else None
+
+
+def usable(value: Any) -> str | None:
+    """An address a video can be fetched from: https, http on this machine, or a path at the gateway.
+
+    Which host the gateway is, nothing here can know: a path (``/media/x.mp4``) is kept as it is, for the flow to
+    resolve and to check. A path without its leading slash is some storage's inner name, not an address.
+    """
+    url = text(value)
+    if url is None or re.search(r"[\s\\\x00-\x1f]", url := url.strip()):
+        return None
+    if url.startswith("/"):
+        return None if url.startswith("//") else url
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    allowed = parts.scheme == "https" or (parts.scheme == "http" and _this_machine(host))
+    return url if allowed and host and port != 0 else None
+
+
+def expiry(url: str | None) -> datetime | None:
+    """When a signed address stops working: Azure ``se``, ``Expires``, or ``X-Amz-Date`` and ``X-Amz-Expires``."""
+    if url is None or "?" not in url:
+        return None
+    signed = {name.lower(): value for name, value in parse_qsl(url.partition("?")[2].partition("#")[0])}
+    if "se" in signed:
+        return moment(signed["se"])
+    if "expires" in signed:
+        return moment(_digits(signed["expires"]))
+    start, seconds = moment(signed.get("x-amz-date")), _digits(signed.get("x-amz-expires"))
+    return start + timedelta(seconds=seconds) if start is not None and seconds is not None else None
+
+
+def status_of(word: str | None) -> TaskStatus:
+    """What a gateway's status word means; ``unknown``, which is not an end, where nobody knows."""
+    return _STATUS_OF.get((word or "").strip().casefold().replace("-", "_").replace(" ", "_"), "unknown")
+
+
+def failure_kind(words: str, *, refused: bool = False, output: bool = False) -> FailureKind:
+    """Why a task failed, from the gateway's words for it.
+
+    Args:
+        words: Its reason, codes and all.
+        refused: Whether it says elsewhere that its moderation stepped in.
+        output: Whether it says elsewhere that it was the finished video that was refused.
+    """
+    if output or refused or _MODERATED.search(words):
+        return "moderation_output" if output or "output" in words.lower() else "moderation_input"
+    if _LATE.search(words):
+        return "timeout"
+    return "upstream" if _UPSTREAM.search(words) else "unknown"
+
+
+def echoed_actions(value: Any) -> tuple[EchoedAction, ...]:
+    """Storyboard moments as gateways read them back: a list, a map of frame to text, or either as a JSON text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return ()
+    if isinstance(value, dict):
+        frames = ((_digits(frame), text(said)) for frame, said in value.items())
+        told = sorted((frame, said) for frame, said in frames if frame is not None and said is not None)
+        return tuple(
+            EchoedAction(description=said, time=frame / FRAMES_PER_SECOND, frame_index=frame) for frame, said in told
+        )
+    return tuple(
+        EchoedAction(description=said, time=number(action.get("time")), frame_index=whole(action.get("frame_index")))
+        for action in objects(value)
+        if (said := text(action.get("description"))) is not None
+    )
+
+
+def _digits(value: str | None) -> int | None:
+    return int(value) if value is not None and re.fullmatch(r"[0-9]{1,10}", value) else None
+
+
+def _this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

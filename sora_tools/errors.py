@@ -1,0 +1,230 @@
+"""What can go wrong, told apart by what the caller can do about it.
+
+    SoraError
+    ├── ConfigurationError        configuration         a setting is missing or wrong: nothing was sent
+    ├── InvalidRequestError       invalid_request       the request itself is refused: change it
+    ├── AuthenticationError       authentication        the key is missing, wrong, expired or not allowed here
+    ├── QuotaError                quota                 no money left: only its owner can help
+    ├── EndpointUnavailableError  endpoint_unavailable  the gateway does not serve this yet, or any more
+    ├── BusyError                 busy                  the gateway said: later
+    ├── NotSentError              not_sent              the request never left this machine
+    ├── LostReplyError            lost_reply            it left, and no usable answer came back
+    ├── SubmissionUnknownError    submission_unknown    a paid create whose fate is unknown: never send it again
+    ├── TaskNotFoundError         task_not_found        the gateway knows no such task
+    ├── TaskFailedError           task_failed           the task ended without a video
+    ├── WaitTimeoutError          wait_timeout          the task is still rendering: ask again later
+    ├── UnreadableReplyError      unreadable_reply      an answer that is not in the gateway's format
+    └── DownloadError             download_failed       the video exists and could not be saved
+
+Two facts rule every retry. ``retryable``: may the same call succeed later? ``charged``: what is known of the money?
+A create is sent again only when it is retryable *and* ``charged`` is ``"no"``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+Charged = Literal["no", "unknown", "yes"]
+
+
+class SoraError(Exception):
+    """Anything that went wrong between the caller and a finished video.
+
+    Args:
+        message: What happened, in one sentence.
+        hint: What to do next, in one sentence.
+        retryable: Whether the same call may succeed later. Each class has its own default.
+        charged: ``"no"``: nothing was accepted. ``"unknown"``: something may have been. ``"yes"``: the task was
+            accepted (the gateway may still refund it). Each class has its own default.
+        retry_after: Seconds after which the gateway asked to be tried again.
+        most_sends: How often the same call may be sent in all, where that is less than the retry policy's attempts.
+        http_status: Status of the answer this error was read from.
+        request_id: The gateway's name for the request, to quote in a support ticket.
+        task_id: The task in question.
+        key: The ledger key of the submission in question.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: bool = False
+    charged: Charged = "no"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool | None = None,
+        charged: Charged | None = None,
+        retry_after: float | None = None,
+        most_sends: int | None = None,
+        http_status: int | None = None,
+        request_id: str | None = None,
+        task_id: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+        if charged is not None:
+            self.charged = charged
+        self.retry_after = retry_after
+        self.most_sends = most_sends
+        self.http_status = http_status
+        self.request_id = request_id
+        self.task_id = task_id
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.message), self.__dict__
+
+    def describe(self) -> dict[str, Any]:
+        """The error as plain JSON: ``code, message, hint, retryable, charged`` always, the rest where known."""
+        known = ("retry_after", "http_status", "request_id", "task_id", "key")
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+            "charged": self.charged,
+            **{name: value for name in known if (value := getattr(self, name)) is not None},
+        }
+
+    def about(self, *, task_id: str | None = None, key: str | None = None, charged: Charged | None = None) -> Self:
+        """The same error, naming what it is about where it did not yet."""
+        self.task_id = self.task_id or task_id
+        self.key = self.key or key
+        if charged is not None:
+            self.charged = charged
+        return self
+
+    def without(self, secret: str) -> Self:
+        """The same error with a secret that the gateway quoted taken out of its words."""
+        if secret:
+            self.message = self.message.replace(secret, "***")
+            self.hint = self.hint.replace(secret, "***")
+            self.args = (self.message,)
+            self.request_id = self.request_id and self.request_id.replace(secret, "***")
+        return self
+
+
+def _rebuilt(kind: type[SoraError], message: str) -> SoraError:
+    return kind(message)
+
+
+class ConfigurationError(SoraError):
+    """A setting is missing or wrong. Nothing was sent."""
+
+    code = "configuration"
+
+
+class InvalidRequestError(SoraError):
+    """The request breaks a rule, here or at the gateway. The same request will be refused again."""
+
+    code = "invalid_request"
+
+
+class AuthenticationError(SoraError):
+    """The gateway does not accept the key, or not for this."""
+
+    code = "authentication"
+
+
+class QuotaError(SoraError):
+    """The account has nothing left to spend."""
+
+    code = "quota"
+
+
+class EndpointUnavailableError(SoraError):
+    """The gateway does not serve this route or model: not yet, not any more, or not at this address."""
+
+    code = "endpoint_unavailable"
+    retryable = True
+
+
+class BusyError(SoraError):
+    """The gateway refused before doing anything, and may accept later."""
+
+    code = "busy"
+    retryable = True
+
+
+class NotSentError(SoraError):
+    """The request never left this machine, so nothing can have been accepted."""
+
+    code = "not_sent"
+    retryable = True
+
+
+class LostReplyError(SoraError):
+    """The request left and no usable answer came back. A create may have been accepted all the same."""
+
+    code = "lost_reply"
+    retryable = True
+    charged = "unknown"
+
+
+class SubmissionUnknownError(SoraError):
+    """A paid create was sent and its fate is unknown. Sending it again could pay twice."""
+
+    code = "submission_unknown"
+    charged = "unknown"
+
+
+class TaskNotFoundError(SoraError):
+    """The gateway shows no task with this id."""
+
+    code = "task_not_found"
+    charged = "unknown"
+
+
+class TaskFailedError(SoraError):
+    """The task was accepted and ended without a usable video.
+
+    Args:
+        task: The :class:`~sora_tools.VideoTask` as last seen.
+    """
+
+    code = "task_failed"
+    charged = "yes"
+
+    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.task = task
+
+
+class WaitTimeoutError(SoraError):
+    """The task had not ended by the deadline. It goes on rendering at the gateway.
+
+    Args:
+        task: The :class:`~sora_tools.VideoTask` as last seen, or None when no look was answered.
+    """
+
+    code = "wait_timeout"
+    retryable = True
+    charged = "yes"
+
+    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.task = task
+
+
+class UnreadableReplyError(SoraError):
+    """The gateway answered with something that is not in its format."""
+
+    code = "unreadable_reply"
+    retryable = True
+    charged = "unknown"
+
+
+class DownloadError(SoraError):
+    """The video exists at the gateway and could not be saved here. Never a reason to create it again."""
+
+    code = "download_failed"
+    retryable = True
+    charged = "yes"

@@ -1,0 +1,35 @@
+"""The conversations with a gateway, each written once, as generators that do no I/O."""
+
+from .download import download
+from .exchange import Gateway
+from .generate import generate
+from .look import Board, listed, query, successful, sweep, wait
+from .submit import create, requested
+from .wishes import ALONE, NO_NEWS, Do, Finish, Flow, Look, More, Open, Send, Silence, Sleep, Tell, Wish
+
+__all__ = [
+    "ALONE",
+    "NO_NEWS",
+    "Board",
+    "Do",
+    "Finish",
+    "Flow",
+    "Gateway",
+    "Look",
+    "More",
+    "Open",
+    "Send",
+    "Silence",
+    "Sleep",
+    "Tell",
+    "Wish",
+    "create",
+    "download",
+    "generate",
+    "listed",
+    "query",
+    "requested",
+    "successful",
+    "sweep",
+    "wait",
+]

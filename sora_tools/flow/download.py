@@ -1,0 +1,210 @@
+"""Download: from a finished task to files on this disk.
+
+Rules. Bytes arrive under ``name.part``; only a whole, checked and synced file gets its final name. File names come
+from ids, never from the gateway's text. The key goes to the gateway's origin only. A dead address is renewed by one
+look, never by a new create.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import urljoin, urlsplit
+
+from ..config import origin
+from ..errors import ConfigurationError, DownloadError, SoraError
+from ..events import Downloading, Saved
+from ..schemas import Generation, VideoTask
+from ..wire import Reply
+from .exchange import Gateway, persist
+from .look import query, successful
+from .wishes import Do, Flow, More, Open, Tell
+
+_MOST_REDIRECTS: Final = 5
+_GONE: Final = (401, 403, 404, 410)
+
+
+def download(
+    gateway: Gateway, task: VideoTask | str, directory: str | os.PathLike[str], deadline: float | None = None
+) -> Flow[VideoTask]:
+    """Save every video of a finished task.
+
+    Args:
+        gateway: Whom the task belongs to.
+        task: The task, or its id or ledger key.
+        directory: Folder to save to; made if missing.
+        deadline: When on the gateway's clock to give up; None for as long as bytes arrive.
+
+    Returns:
+        The task, each generation with the ``file`` it was saved to.
+
+    Raises:
+        TaskFailedError: The task ended without a video.
+        DownloadError: It has not ended yet, or a file could not be had whole.
+    """
+    if isinstance(task, str) or not task.ended:
+        task = yield from query(gateway, task if isinstance(task, str) else task.task_id)
+    successful(task)
+    if task.status != "succeeded":
+        raise DownloadError(
+            f"The task is {task.status}, so there is nothing to save yet.",
+            hint="Wait until it has succeeded.",
+            task_id=task.task_id,
+        )
+    folder = Path(directory)
+    yield Do(_make, (folder,))
+    saved = []
+    for index in range(len(task.generations)):
+        task, path = yield from _save(gateway, task, index, folder, float("inf") if deadline is None else deadline)
+        saved.append(path)
+    generations = tuple(
+        generation.model_copy(update={"file": path}) for generation, path in zip(task.generations, saved, strict=True)
+    )
+    return task.model_copy(update={"generations": generations})
+
+
+def _save(gateway: Gateway, task: VideoTask, index: int, folder: Path, deadline: float) -> Flow[tuple[VideoTask, Path]]:
+    generation = task.generations[index]
+    path = folder / f"{file_name(task, index)}.mp4"
+    if (yield Do(_is_video, (path,))):
+        return task, path
+    try:
+        yield from _fetch(gateway, task, generation, path, deadline)
+    except DownloadError as error:
+        if error.http_status not in _GONE:
+            raise
+        task = yield from query(gateway, task.task_id)
+        if index >= len(task.generations) or task.generations[index].url == generation.url:
+            raise
+        yield from _fetch(gateway, task, task.generations[index], path, deadline)
+    return task, path
+
+
+def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path, deadline: float) -> Flow[None]:
+    url = address(gateway, generation)
+
+    def attempt() -> Flow[None]:
+        try:
+            yield from _stream(gateway, task.task_id, url, path, deadline)
+        except DownloadError as error:
+            error.about(task_id=task.task_id)
+            raise
+        except OSError as error:
+            raise DownloadError(
+                f"{path} could not be written: {error.strerror or error}.",
+                hint="Make room or choose another folder, then download again; do not create it again.",
+                retryable=False,
+                task_id=task.task_id,
+            ) from error
+        except SoraError as error:
+            raise DownloadError(
+                f"The video did not arrive whole: {error.message}",
+                hint="Download it again; do not create it again.",
+                retryable=error.retryable,
+                http_status=error.http_status,
+                task_id=task.task_id,
+            ) from error
+
+    yield from persist(gateway, attempt, deadline)
+
+
+def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: float) -> Flow[None]:
+    reply = yield from _opened(gateway, url)
+    total = _length(reply)
+    part = path.with_name(f"{path.name}.part")
+    file: IO[bytes] = yield Do(part.open, ("wb",))
+    received = 0
+    try:
+        while chunk := (yield More()):
+            yield Do(file.write, (chunk,))
+            received += len(chunk)
+            yield Tell(Downloading(task_id, path, received, total))
+            if gateway.clock() > deadline:
+                raise DownloadError("There was no time left to download the video.", hint="Download it again.")
+        yield Do(_sync, (file,))
+    finally:
+        file.close()
+    if total is not None and received != total:
+        raise DownloadError(f"{received} of {total} bytes arrived.")
+    if not (yield Do(_is_video, (part,))):
+        raise DownloadError("What arrived is not an MP4.", hint="Look at the address in a browser.", retryable=False)
+    yield Do(os.replace, (part, path))
+    yield Tell(Saved(task_id, path, received))
+
+
+def _opened(gateway: Gateway, url: str) -> Flow[Reply]:
+    """The reply that carries the file, redirects followed."""
+    for _ in range(_MOST_REDIRECTS + 1):
+        reply: Reply = yield Open(checked_url(gateway, url), gateway.settings.timeout)
+        location = reply.headers.get("location")
+        if reply.status in (301, 302, 303, 307, 308) and location:
+            url = urljoin(url, location)
+            continue
+        if reply.status != 200:
+            passing = reply.status in (408, 425, 429) or reply.status >= 500
+            raise DownloadError(
+                f"The video's address answered HTTP {reply.status}.", retryable=passing, http_status=reply.status
+            )
+        if reply.headers.get("content-type", "").startswith("text/html"):
+            raise DownloadError("The video's address answered with a web page.", retryable=False)
+        return reply
+    raise DownloadError("The video's address redirects in circles.", retryable=False)
+
+
+def address(gateway: Gateway, generation: Generation) -> str:
+    """The whole address of a generation's video."""
+    if not generation.url:
+        raise DownloadError("The gateway gave no address for this video.", retryable=False)
+    return urljoin(f"{gateway.settings.base_url}/", generation.url)
+
+
+def checked_url(gateway: Gateway, url: str) -> str:
+    """An address that may be fetched: https, or whatever the operator's own gateway is served by."""
+    try:
+        parts = urlsplit(url)
+        allowed = bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and _is_near(gateway, url, parts.hostname or ""))
+        )
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise DownloadError("The video's address is not https.", hint="Nothing was fetched.", retryable=False)
+    return url
+
+
+def _is_near(gateway: Gateway, url: str, host: str) -> bool:
+    return origin(url) == gateway.settings.origin or host in ("localhost", "127.0.0.1", "::1")
+
+
+def file_name(task: VideoTask, index: int) -> str:
+    """A file's name without its ending, made of ids."""
+    given = task.generations[index].generation_id or f"{task.task_id}-{index + 1}"
+    return re.sub(r"[^A-Za-z0-9_-]", "_", given)[:120]
+
+
+def _length(reply: Reply) -> int | None:
+    given = reply.headers.get("content-length", "")
+    return int(given) if re.fullmatch(r"[0-9]{1,18}", given) and "content-encoding" not in reply.headers else None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} is not a folder that can be written to: {error.strerror}.") from error
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file begins as an MP4 does (ISO/IEC 14496-12: a box named ftyp)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[4:8] == b"ftyp"
+    except FileNotFoundError:
+        return False

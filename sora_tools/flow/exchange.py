@@ -1,0 +1,148 @@
+"""One call and its answer: redirects, retries, and the cool-down after a route was not served.
+
+Rule: a redirect is followed only where it cannot change what is sent or who receives it: on the gateway's own
+origin, and a POST only by 307 and 308 (RFC 9110 15.4).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+from urllib.parse import urljoin
+
+from ..config import Settings, origin
+from ..errors import EndpointUnavailableError, NotSentError, SoraError
+from ..events import Retrying
+from ..ledger import Ledger
+from ..retry import Retry
+from ..wire import Call, Dialect, Reply, Route
+from .wishes import Flow, Send, Sleep, Tell
+
+T = TypeVar("T")
+
+GRACE: Final = 5.0
+"""Seconds beyond the retry budget within which the last send is answered or given up."""
+
+_MOST_REDIRECTS: Final = 3
+
+
+class CoolDown:
+    """Which routes were not served a moment ago, so that an agent's loop costs the gateway and itself nothing."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float = 60.0) -> None:
+        self._clock, self._seconds = clock, seconds
+        self._lock = threading.Lock()
+        self._until: dict[Route, tuple[float, EndpointUnavailableError]] = {}
+
+    def begin(self, route: Route, error: EndpointUnavailableError) -> None:
+        """Answer for this route from now on."""
+        with self._lock:
+            self._until[route] = (self._clock() + self._seconds, error)
+
+    def check(self, route: Route) -> None:
+        """Raise what the route answered, while that is fresh."""
+        with self._lock:
+            until, error = self._until.get(route, (0.0, None))
+        left = until - self._clock()
+        if error is not None and left > 0:
+            raise EndpointUnavailableError(
+                f"Not sent, because a moment ago: {error.message}",
+                hint=error.hint,
+                retry_after=round(left, 1),
+                most_sends=1,
+                http_status=error.http_status,
+                request_id=error.request_id,
+            )
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A gateway as flows speak to it. Sync and async clients of one toolkit share it."""
+
+    settings: Settings
+    dialect: Dialect
+    ledger: Ledger
+    retry: Retry = field(default_factory=Retry)
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+    cool_down: CoolDown = field(init=False)
+    has_id_route: bool = True
+
+    def __post_init__(self) -> None:
+        self.cool_down = CoolDown(self.clock)
+
+    @property
+    def patience(self) -> float:
+        """Seconds a create or a look takes at most."""
+        return self.retry.budget + GRACE
+
+
+def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
+    """Send one call once and read its answer."""
+    for hops in range(_MOST_REDIRECTS + 1):
+        patience = min(gateway.settings.timeout, deadline - gateway.clock())
+        if patience <= 0:
+            raise NotSentError("There was no time left to send the request.", hint="Ask again.")
+        reply: Reply = yield Send(call, patience)
+        onward = _onward(gateway, call, reply)
+        if onward is None or hops == _MOST_REDIRECTS:
+            break
+        call = onward
+    try:
+        return call.read(reply)
+    except SoraError as error:
+        error.without(gateway.settings.api_key.get_secret_value())
+        raise
+
+
+def persist(gateway: Gateway, attempt: Callable[[], Flow[T]], deadline: float, *, paid: bool = False) -> Flow[T]:
+    """Make an attempt, and make it again as the retry policy allows."""
+    naps: list[float] = []
+    last: SoraError | None = None
+    turns = gateway.retry.turns(
+        naps.append,
+        paid=paid,
+        deadline=min(deadline, gateway.clock() + gateway.retry.budget),
+        clock=gateway.clock,
+        jitter=gateway.jitter,
+    )
+    for turn in turns:
+        while naps and last is not None:
+            seconds = naps.pop()
+            yield Tell(Retrying(last, seconds))
+            yield Sleep(seconds)
+        with turn:
+            try:
+                return (yield from attempt())
+            except SoraError as error:
+                last = error
+                raise
+    raise AssertionError("unreachable")
+
+
+def ask(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
+    """Send a call that costs nothing, with retries, minding its route's cool-down."""
+    gateway.cool_down.check(call.route)
+    try:
+        return (yield from persist(gateway, lambda: exchange(gateway, call, deadline), deadline))
+    except EndpointUnavailableError as error:
+        gateway.cool_down.begin(call.route, error)
+        raise
+
+
+def _onward(gateway: Gateway, call: Call[T], reply: Reply) -> Call[T] | None:
+    """The call that a redirect leads to, where following it is safe."""
+    followed = (307, 308) if call.method == "POST" else (301, 302, 303, 307, 308)
+    location = reply.headers.get("location")
+    if reply.status not in followed or not location:
+        return None
+    try:
+        url = urljoin(gateway.settings.url(call.path), location)
+        return replace(call, path=url, query={}) if origin(url) == gateway.settings.origin else None
+    except ValueError:
+        return None

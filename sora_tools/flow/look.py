@@ -1,0 +1,371 @@
+"""Looks: what has become of a task. They cost nothing, so they are shared, repeated and bounded by deadlines.
+
+Rules. "Not in the list" is not failure: a task just accepted may be invisible for a while. A wait ends within a
+second of its deadline and hands back what it saw last. One list request answers for everybody who waits.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Final
+
+from ..errors import (
+    EndpointUnavailableError,
+    InvalidRequestError,
+    SoraError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    TaskNotFoundError,
+    WaitTimeoutError,
+)
+from ..events import Seen
+from ..ledger import Submission
+from ..schemas import TaskPage, VideoTask, shortened
+from ..wire import typeid_time
+from .exchange import Gateway, ask, exchange, persist
+from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
+
+INVISIBLE: Final = 60.0
+"""Seconds after its creation during which a task may be missing from the gateway's answers."""
+
+LAST_LOOK: Final = 0.8
+"""Seconds after the deadline that the last look may take."""
+
+_PAGE: Final = 100
+_MOST_PAGES: Final = 10
+_SHARED_PAGES: Final = 5
+_TICK: Final = 0.05
+_SHORTEST, _LONGEST, _SHARE_OF_AGE = 1.0, 15.0, 0.05
+
+
+def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow[VideoTask]:
+    """Look a task up once, by its task id or its ledger key.
+
+    Raises:
+        TaskNotFoundError: The gateway shows no such task, and it is not one accepted a moment ago.
+        SubmissionUnknownError: It is the key of a submission whose fate is unknown.
+    """
+    deadline = gateway.clock() + (gateway.patience if patience is None else patience)
+    task_id, submission = yield from identify(gateway, task_id)
+    try:
+        return (yield from look(gateway, task_id, deadline))
+    except TaskNotFoundError:
+        if submission is None or gateway.now() - submission.intended_at > INVISIBLE:
+            raise
+        return _not_shown_yet(task_id, gateway)
+    except SoraError as error:
+        error.about(task_id=task_id, charged="yes" if submission else None)
+        raise
+
+
+def listed(gateway: Gateway, limit: int = 10, before: str | None = None) -> Flow[TaskPage]:
+    """One page of the gateway's list, newest first.
+
+    Args:
+        gateway: Whom to ask.
+        limit: Tasks on the page, 1 to 100.
+        before: The task id after which the page begins; None for the newest.
+    """
+    if not 1 <= limit <= _PAGE:
+        raise InvalidRequestError(f"limit: {limit} was given; 1 to {_PAGE} is allowed.")
+    call = gateway.dialect.list(limit, None if before is None else checked_id(before))
+    if call is None:
+        raise EndpointUnavailableError(f"The {gateway.dialect.name} format has no list.", charged="no", retryable=False)
+    return (yield from ask(gateway, call, gateway.clock() + gateway.patience))
+
+
+def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
+    """Look at once and then again until the task has ended.
+
+    Each look is due after 5 % of the wait's age (1 to 15 s, jittered), or when the gateway asks for it. What may
+    pass, a lost answer or a busy gateway, is waited out under the deadline.
+
+    Args:
+        gateway: Whom to ask.
+        task_id: A task id or ledger key.
+        timeout: Seconds after which to give up, 0 or more.
+
+    Returns:
+        The task, ended in whatever way.
+
+    Raises:
+        WaitTimeoutError: It had not ended by then; carries the task as last seen.
+    """
+    start = gateway.clock()
+    deadline = start + timeout
+    task_id, submission = yield from identify(gateway, task_id)
+    born = _born(task_id, submission)
+    visible = start + (INVISIBLE if born is None else max(0.0, born + INVISIBLE - gateway.now()))
+    last: VideoTask | None = None
+    trouble: SoraError | None = None
+    pause = 0.0
+    while True:
+        left = max(0.0, deadline - gateway.clock())
+        news: VideoTask | Silence = yield Look(task_id, min(pause, left), left + LAST_LOOK)
+        if news is ALONE:
+            try:
+                news = yield from look(gateway, task_id, deadline + LAST_LOOK)
+            except TaskNotFoundError as error:
+                trouble = error.about(charged="yes" if submission else None)
+                if gateway.clock() >= visible:
+                    raise
+            except SoraError as error:
+                trouble = error.about(task_id=task_id, charged="yes" if submission else None)
+                if not error.retryable or isinstance(error, EndpointUnavailableError):
+                    raise
+        if isinstance(news, VideoTask):
+            last, trouble = news, None
+            yield Tell(Seen(news))
+            if news.ended:
+                return news
+        if gateway.clock() >= deadline:
+            raise _timed_out(task_id, timeout, last, trouble)
+        pause = _pause(gateway, gateway.clock() - start, last)
+
+
+def successful(task: VideoTask) -> VideoTask:
+    """The task, if there is a video.
+
+    Raises:
+        TaskFailedError: It ended without one; carries the task and says why.
+    """
+    if task.status == "succeeded" or not task.ended:
+        return task
+    failure = task.failure
+    why = f": {failure.message}" if failure and failure.message else ""
+    blocked = failure is not None and failure.kind.startswith("moderation")
+    raise TaskFailedError(
+        f"The task ended as {task.status} ({failure.kind if failure else 'unknown'}){why}.",
+        hint="Word the prompt differently before creating it again." if blocked else "",
+        task=task,
+        task_id=task.task_id,
+    )
+
+
+def look(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
+    """One task, by whichever of the gateway's routes shows it.
+
+    Raises:
+        TaskNotFoundError: None of them does.
+        EndpointUnavailableError: None of them is served.
+    """
+    ways = (_by_id, _in_list) if gateway.dialect.looks_by_id else (_in_list, _by_id)
+    problem: SoraError | None = None
+    for way in ways:
+        try:
+            task = yield from way(gateway, task_id, deadline)
+        except TaskNotFoundError as error:
+            problem = error
+        except EndpointUnavailableError as error:
+            problem = problem or error
+        else:
+            return task
+    raise (problem or TaskNotFoundError("This format cannot look tasks up.")).about(task_id=task_id)
+
+
+def _in_list(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
+    before = None
+    for _ in range(_MOST_PAGES):
+        call = gateway.dialect.list(_PAGE, before)
+        if call is None:
+            break
+        page = yield from ask(gateway, call, deadline)
+        for task in page.tasks:
+            if task.task_id == task_id:
+                return task
+        before = page.before
+        if before is None:
+            break
+    raise TaskNotFoundError(
+        f"No task {task_id} is in the gateway's list.",
+        hint="Check the task id; a task just created may take a minute to show.",
+    )
+
+
+def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
+    call = gateway.dialect.look(task_id) if gateway.has_id_route else None
+    if call is None:
+        raise EndpointUnavailableError("The gateway has no route for a single task.", charged="no")
+    if gateway.dialect.looks_by_id:
+        return (yield from ask(gateway, call, deadline))
+
+    def attempt() -> Flow[VideoTask]:
+        try:
+            return (yield from exchange(gateway, call, deadline))
+        except EndpointUnavailableError as error:
+            gateway.has_id_route = False
+            error.most_sends = 1
+            raise
+
+    return (yield from persist(gateway, attempt, deadline))
+
+
+def identify(gateway: Gateway, name: str) -> Flow[tuple[str, Submission | None]]:
+    """The task id that a task id or ledger key stands for, and its submission where the ledger knows it.
+
+    Raises:
+        InvalidRequestError: It cannot be either.
+        SubmissionUnknownError: It is the key of a submission that was sent and never answered.
+    """
+    name = checked_id(name)
+    by_key: Submission | None = yield Do(gateway.ledger.find, (name,))
+    if by_key is None:
+        return name, (yield Do(gateway.ledger.of_task, (gateway.settings.origin, name)))
+    if by_key.task_id is not None:
+        return by_key.task_id, by_key
+    if by_key.state == "refused":
+        raise TaskNotFoundError("This submission was refused, so there is no task.", key=name, charged="no")
+    raise SubmissionUnknownError(
+        "This submission was sent and its fate is unknown.", hint="Do not create it again.", key=name
+    )
+
+
+def checked_id(given: str) -> str:
+    """A task id or key that may go into a path.
+
+    Raises:
+        InvalidRequestError: It has characters no gateway uses, or would climb out of the path.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._:=@+-]{1,512}", given) or not given.strip("."):
+        raise InvalidRequestError(
+            f"task_id: {shortened(repr(given), 80)} was given; letters, digits and ._:=@+- are allowed.",
+            hint="Use the task_id that create answered.",
+        )
+    return given
+
+
+def _born(task_id: str, submission: Submission | None) -> float | None:
+    if submission is not None:
+        return submission.intended_at
+    created = typeid_time(task_id)
+    return None if created is None else created.timestamp()
+
+
+def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
+    return VideoTask(
+        task_id=task_id,
+        status="queued",
+        queue_message="Accepted a moment ago; the gateway does not show it yet.",
+        dialect=gateway.dialect.name,
+    )
+
+
+def _timed_out(task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None) -> SoraError:
+    if last is None and trouble is not None and not isinstance(trouble, TaskNotFoundError):
+        return trouble.about(task_id=task_id)
+    state = "not shown by the gateway yet" if last is None else last.status
+    progress = "" if last is None or last.progress is None else f", {last.progress:.0%} done"
+    return WaitTimeoutError(
+        f"The task had not ended after {timeout:g} s ({state}{progress}).",
+        hint="It goes on at the gateway: look again later with the same task id, and do not create it again.",
+        task=last,
+        task_id=task_id,
+    )
+
+
+def _pause(gateway: Gateway, age: float, last: VideoTask | None) -> float:
+    """Seconds until the next look is due."""
+    if last is not None and last.poll_after is not None:
+        return max(_SHORTEST / 2, last.poll_after)
+    return min(_LONGEST, max(_SHORTEST, age * _SHARE_OF_AGE)) * (0.9 + 0.2 * gateway.jitter())
+
+
+class Board:
+    """Who waits for news of which task, and when the next look is due. Safe for threads; does no I/O."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._asked: dict[str, list[tuple[float, Future[Any]]]] = {}
+        self._swept = False
+
+    def ask(self, task_id: str, pause: float) -> tuple[Future[Any], bool]:
+        """A future for the news, and whether the caller has to set a sweep going."""
+        mine: Future[Any] = Future()
+        with self._lock:
+            self._asked.setdefault(task_id, []).append((self._clock() + pause, mine))
+            leads, self._swept = not self._swept, True
+        return mine, leads
+
+    def forget(self, task_id: str, mine: Future[Any]) -> None:
+        """This one does not wait any more."""
+        with self._lock:
+            left = [ask for ask in self._asked.get(task_id, ()) if ask[1] is not mine]
+            if left:
+                self._asked[task_id] = left
+            else:
+                self._asked.pop(task_id, None)
+
+    def due(self) -> float | None:
+        """Seconds until someone is due. None, and the sweep is over, when nobody waits."""
+        with self._lock:
+            if not self._asked:
+                self._swept = False
+                return None
+            return max(0.0, min(due for asks in self._asked.values() for due, _ in asks) - self._clock())
+
+    def wanted(self) -> set[str]:
+        """The tasks somebody waits for."""
+        with self._lock:
+            return set(self._asked)
+
+    def answer(self, task_id: str, news: VideoTask | Silence) -> None:
+        """Tell everybody who waits for this task."""
+        with self._lock:
+            asks = self._asked.pop(task_id, [])
+        for _, future in asks:
+            try:
+                future.set_result(news)
+            except InvalidStateError:  # that wait was cancelled
+                continue
+
+    def give_up(self) -> None:
+        """The sweep died: nobody may be left waiting for it."""
+        with self._lock:
+            self._swept = False
+        for task_id in self.wanted():
+            self.answer(task_id, NO_NEWS)
+
+
+def sweep(gateway: Gateway, board: Board) -> Flow[None]:
+    """Answer everybody who waits, as long as anybody waits."""
+    try:
+        while (nap := board.due()) is not None:
+            if nap > 0:
+                yield Sleep(min(nap, _TICK))
+            else:
+                yield from _round(gateway, board)
+    except BaseException:
+        board.give_up()
+        raise
+
+
+def _round(gateway: Gateway, board: Board) -> Flow[None]:
+    wanted = board.wanted()
+    worth = 2 if gateway.dialect.looks_by_id else 1
+    before = None
+    for _ in range(_SHARED_PAGES if len(wanted) >= worth else 0):
+        call = gateway.dialect.list(_PAGE, before)
+        if call is None:
+            break
+        try:
+            gateway.cool_down.check("list")
+            page = yield from exchange(gateway, call, gateway.clock() + gateway.settings.timeout)
+        except SoraError as error:
+            if error.retryable and not isinstance(error, EndpointUnavailableError):
+                for task_id in wanted:
+                    board.answer(task_id, NO_NEWS)
+                return
+            break
+        for task in page.tasks:
+            if task.task_id in wanted:
+                wanted.discard(task.task_id)
+                board.answer(task.task_id, task)
+        before = page.before
+        if before is None or not wanted:
+            break
+    for task_id in wanted:
+        board.answer(task_id, ALONE)

@@ -1,0 +1,258 @@
+"""Create: the one call that costs money.
+
+Rules. What is about to be sent is in the ledger first. What came of it is in the ledger before anyone hears of it.
+Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from ..errors import BusyError, EndpointUnavailableError, InvalidRequestError, SoraError, SubmissionUnknownError
+from ..events import Submitted
+from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Unsure
+from ..schemas import EchoedAction, RequestEcho, VideoRequest, VideoTask, broken_rules
+from .exchange import Gateway, ask, exchange, persist
+from .wishes import Do, Finish, Flow, Sleep, Tell
+
+CLOCK_SKEW: Final = 120.0
+"""Seconds before the first send from which on a task may still be ours: gateways' clocks differ."""
+
+_RECENT: Final = 100
+_ASK_AGAIN: Final = 0.1
+_ASK_QUERY: Final = "Do not create it again; look at the gateway's task list for it."
+
+
+def requested(request: VideoRequest | Mapping[str, Any] | str | None, fields: Mapping[str, Any]) -> VideoRequest:
+    """A request from whatever the caller has: a VideoRequest, a mapping, a prompt, fields, or several of them.
+
+    Raises:
+        InvalidRequestError: A rule is broken; the message says which field, what was given and what is allowed.
+    """
+    match request:
+        case VideoRequest() if not fields:
+            return request
+        case VideoRequest():
+            given = {**request.model_dump(exclude_unset=True), **fields}
+        case str():
+            given = {"prompt": request, **fields}
+        case None:
+            given = dict(fields)
+        case Mapping():
+            given = {**request, **fields}
+        case _:
+            raise InvalidRequestError(
+                f"A {type(request).__name__} was given as the request.",
+                hint="Nothing was sent. Give a VideoRequest, a mapping of its fields, or a prompt.",
+            )
+    try:
+        return VideoRequest.model_validate(given)
+    except ValidationError as error:
+        rules = "; ".join(broken_rules(error))
+        raise InvalidRequestError(f"The request breaks a rule: {rules}.", hint="Nothing was sent.") from None
+
+
+def create(
+    gateway: Gateway,
+    request: VideoRequest,
+    key: str | None = None,
+    *,
+    thread: str | None = None,
+    patience: float | None = None,
+) -> Flow[VideoTask]:
+    """Start one paid job, once.
+
+    Args:
+        gateway: Whom to ask.
+        request: What to make.
+        key: The caller's name for this submission; the same key gives the same task without a request. Random when
+            not given.
+        thread: The conversation it belongs to.
+        patience: Seconds it may take in all.
+
+    Returns:
+        The task, as the gateway first answered it.
+
+    Raises:
+        SoraError: Every one that says ``charged="no"`` means that nothing was accepted.
+    """
+    if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise InvalidRequestError("key: 1 to 255 visible ASCII characters are allowed.", hint="Nothing was sent.")
+    if request.model is None and gateway.settings.model is not None:
+        request = request.model_copy(update={"model": gateway.settings.model})
+    deadline = gateway.clock() + (gateway.patience if patience is None else patience)
+    submission = Submission(
+        key=key or uuid.uuid4().hex,
+        gateway=gateway.settings.origin,
+        dialect=gateway.dialect.name,
+        body=request.body(),
+        thread=thread,
+    )
+    attempts = _Attempts(gateway, request, submission, deadline)
+    try:
+        task, reused = yield from persist(gateway, attempts.one_more, deadline, paid=True)
+    except SoraError as error:
+        found = yield from attempts.verdict(error.about(key=submission.key))
+        task, reused = found, False
+    yield Tell(Submitted(submission.key, task, reused))
+    return task
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """The sends of one submission. ``suspect`` once an answer left it open whether the gateway has it."""
+
+    gateway: Gateway
+    request: VideoRequest
+    submission: Submission
+    deadline: float
+    suspect: bool = False
+
+    def one_more(self) -> Flow[tuple[VideoTask, bool]]:
+        """Send it if that is safe. The task, and whether it had been accepted before."""
+        while (outcome := (yield self._apart(self._attempt()))) is None:
+            if self.gateway.clock() > self.deadline:
+                raise BusyError("Another attempt with this key is still under way.", charged="unknown", most_sends=1)
+            yield Sleep(_ASK_AGAIN)
+        task, reused = outcome
+        return task, reused
+
+    def verdict(self, error: SoraError) -> Flow[VideoTask]:
+        """After the last send: what is known of the money, where an answer had left it open."""
+        if isinstance(error, EndpointUnavailableError) and error.most_sends is None:
+            self.gateway.cool_down.begin("create", error)
+        if not self.suspect or error.charged == "yes" or isinstance(error, SubmissionUnknownError):
+            raise error
+        found: VideoTask | None = yield self._apart(self._last_look(error))
+        if found is None:
+            raise error
+        return found
+
+    def _apart(self, flow: Flow[Any]) -> Finish:
+        return Finish(flow, max(0.0, self.deadline - self.gateway.clock()))
+
+    def _attempt(self) -> Flow[tuple[VideoTask, bool] | None]:
+        """One try, from the note that it is meant to the note of what came of it. None: another one is under way."""
+        match (yield Do(self.gateway.ledger.begin, (self.submission,))):
+            case Elsewhere():
+                return None
+            case Accepted(submission, task_id):
+                return _remembered(submission, task_id), True
+            case Unsure(claim) if not self.suspect:
+                with claim:
+                    yield self._note(claim, "unsure")
+                    raise SubmissionUnknownError(
+                        "An earlier create with this key was sent and never answered.",
+                        hint=_ASK_QUERY,
+                        key=self.submission.key,
+                    )
+            case New(claim, since) | Unsure(claim, since):
+                with claim:
+                    task, _ = (yield from self._look(claim, since)) if self.suspect else (None, False)
+                    return (task or (yield from self._send(claim))), False
+        raise AssertionError("unreachable")
+
+    def _send(self, claim: Claim) -> Flow[VideoTask]:
+        try:
+            if not self.suspect:
+                self.gateway.cool_down.check("create")
+            call = self.gateway.dialect.create(self.request, self.submission.key)
+            task = yield from exchange(self.gateway, call, self.deadline)
+        except SoraError as error:
+            error.about(key=self.submission.key)
+            yield self._note(claim, "refused" if error.charged == "no" else "unsure")
+            if error.charged == "no":
+                raise
+            if isinstance(error, EndpointUnavailableError):
+                self.suspect = True
+                raise
+            raise _unknown(error) from error
+        yield self._note(claim, "accepted", task.task_id)
+        return task
+
+    def _look(self, claim: Claim, since: float) -> Flow[tuple[VideoTask | None, bool]]:
+        """Look for a task that may be ours. The task, now ours in the ledger; and whether the list is served."""
+        call = self.gateway.dialect.list(_RECENT, None)
+        if call is None:
+            return None, False
+        try:
+            page = yield from ask(self.gateway, call, self.deadline)
+        except EndpointUnavailableError:
+            return None, False
+        except SoraError as error:
+            yield self._note(claim, "unsure")
+            raise _unknown(error.about(key=self.submission.key)) from error
+        ours = {task.task_id: task for task in page.tasks if matches(task, self.submission.body, since)}
+        task_id = yield Do(self.gateway.ledger.adopt, (claim, tuple(ours)))
+        return (None if task_id is None else ours[task_id]), True
+
+    def _last_look(self, error: SoraError) -> Flow[VideoTask | None]:
+        match (yield Do(self.gateway.ledger.begin, (self.submission,))):
+            case Accepted(submission, task_id):
+                return _remembered(submission, task_id)
+            case New(claim, since) | Unsure(claim, since):
+                with claim:
+                    task, served = yield from self._look(claim, since)
+                    if task is None:
+                        error.about(charged="unknown" if served else "no")
+                        yield self._note(claim, "unsure" if served else "refused")
+                    return task
+        error.about(charged="unknown")
+        return None
+
+    def _note(self, claim: Claim, state: str, task_id: str | None = None) -> Do:
+        return Do(self.gateway.ledger.settle, (claim, state, task_id))
+
+
+def _unknown(error: SoraError) -> SubmissionUnknownError:
+    return SubmissionUnknownError(
+        f"The create was sent and its fate is unknown: {error.message}",
+        hint=_ASK_QUERY,
+        http_status=error.http_status,
+        request_id=error.request_id,
+        key=error.key,
+    )
+
+
+def _remembered(submission: Submission, task_id: str) -> VideoTask:
+    """A task the ledger knows and nobody has looked at again."""
+    echo = RequestEcho(prompt=submission.body.get("prompt"), operation=submission.body.get("operation"))
+    return VideoTask(task_id=task_id, status="unknown", request=echo, dialect=submission.dialect)
+
+
+def matches(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
+    """Whether a listed task may be what this body made after ``since`` (seconds since the epoch).
+
+    The text must be the same; what the gateway echoes of the rest must not contradict; a missing echo of the text
+    and a missing date never match.
+    """
+    echo = task.request
+    if echo is None or task.created_at is None or task.created_at.timestamp() < since - CLOCK_SKEW:
+        return False
+    for name in ("operation", "width", "height", "n_frames", "n_variants"):
+        seen = getattr(echo, name)
+        if seen is not None and seen != body.get(name):
+            return False
+    if body.get("operation") == "storyboard":
+        return bool(echo.actions) and list(_moments(body["actions"])) == list(_echoed(echo.actions))
+    return echo.prompt is not None and _plain(echo.prompt) == _plain(str(body.get("prompt", "")))
+
+
+def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for action in sorted(actions, key=lambda action: float(action["time"])):
+        yield _plain(str(action["description"]))
+
+
+def _echoed(actions: Sequence[EchoedAction]) -> Iterator[str]:
+    for action in sorted(actions, key=lambda action: action.time or (action.frame_index or 0)):
+        yield _plain(action.description)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,98 @@
+"""What a flow may wish for.
+
+Law: a conversation is written once, as a generator that does no I/O. It yields wishes; a driver grants each one and
+sends back what came of it, or throws what went wrong into the generator. Nothing else passes between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, TypeVar
+
+from ..events import Event
+from ..wire import Call
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a call. Granted with its Reply, whatever the status, within so many seconds."""
+
+    call: Call[Any]
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a download. Granted with a Reply without body; the body comes with each More."""
+
+    url: str
+    patience: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """The next bytes of what was opened last, or b"" at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Let so many seconds pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Work on this machine that may block: the ledger, files. Granted with what it returns."""
+
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Let whoever listens know."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """News of a task, due in ``pause`` seconds, shared with everybody who waits.
+
+    Granted with the VideoTask, or with ``NO_NEWS`` (nothing within ``patience`` seconds, or a passing trouble), or
+    with ``ALONE`` (the list cannot answer this: look for yourself).
+    """
+
+    task_id: str
+    pause: float
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Carry a paid flow to its end even if whoever asked has gone; begin it within so many seconds."""
+
+    flow: Flow[Any]
+    patience: float
+
+
+class Silence:
+    """What a Look is granted with when there is no task to show."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+NO_NEWS: Final = Silence("NO_NEWS")
+ALONE: Final = Silence("ALONE")
+
+Wish: TypeAlias = Send | Open | More | Sleep | Do | Tell | Look | Finish
+Flow: TypeAlias = Generator[Wish, Any, T]

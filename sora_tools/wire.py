@@ -1,0 +1,473 @@
+"""An exchange with a gateway as a value, and how to read what gateways say when they refuse.
+
+Rule: reading decides what an answer *means* for the money. Only a gateway's own words that nothing was done make a
+create ``charged="no"``; every other failure leaves its fate unknown. Nothing here knows an HTTP library, a clock or
+a file. Sources: the error bodies of one-api and new-api gateways, the Sora web backend, and RFC 9110.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+
+from .errors import (
+    AuthenticationError,
+    BusyError,
+    EndpointUnavailableError,
+    InvalidRequestError,
+    LostReplyError,
+    QuotaError,
+    SoraError,
+    TaskNotFoundError,
+    UnreadableReplyError,
+)
+from .schemas import TaskPage, VideoRequest, VideoTask, shortened
+
+T = TypeVar("T")
+Route = Literal["create", "look", "list", "download"]
+
+QUOTED: Final = 500
+"""Characters of a gateway's own text that an error repeats at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: status, headers with lower-case names, the whole decoded body."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def request_id(self) -> str | None:
+        """The gateway's name for this exchange."""
+        return next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """What to send, and how to read what comes back.
+
+    Args:
+        route: Which of the gateway's routes this is; cool-downs and refusals are told apart by it.
+        method: HTTP method.
+        path: Path below the gateway's address, percent-encoded, or a whole address on the same origin.
+        read: Turns the reply into a model, or raises a SoraError.
+        query: Query parameters; None values are left out.
+        body: JSON body, or None.
+        headers: Headers beyond authorization and content type.
+    """
+
+    route: Route
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    read: Callable[[Reply], T]
+    query: Mapping[str, str | int | None] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paid(self) -> bool:
+        """Whether sending it may cost money."""
+        return self.route == "create"
+
+
+class Dialect(Protocol):
+    """One gateway format: pure functions from request to call and from reply to canonical model.
+
+    Attributes:
+        name: What ``dialect=`` calls it.
+        looks_by_id: Whether a task is looked up by its id first (True), or in the list first (False).
+    """
+
+    name: str
+    looks_by_id: bool
+
+    def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
+        """The paid call."""
+        ...
+
+    def look(self, task_id: str) -> Call[VideoTask] | None:
+        """One task by its id, or None where the format has no such route."""
+        ...
+
+    def list(self, limit: int, before: str | None) -> Call[TaskPage] | None:
+        """One page of tasks, newest first, or None where the format has no such route."""
+        ...
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "x-oneapi-request-id", "request-id", "cf-ray")
+_OK_CODES: Final = (None, "", 0, "0", 200, "200", "success", "ok")
+_RATE_CODES: Final = frozenset({"rate_limit_exhausted", "rate_limit_exceeded", "rate_limit_error", "rate_limited"})
+_CONCURRENCY_CODES: Final = frozenset({"too_many_concurrent_tasks", "token_concurrency_limit_reached"})
+_BUSY_CODES: Final = frozenset({"heavy_load", "overloaded", "overloaded_error", "queue_full", "server_busy"})
+_QUOTA_CODES: Final = frozenset(
+    {
+        "insufficient_user_quota",
+        "insufficient_quota",
+        "quota_not_enough",
+        "pre_consume_token_quota_failed",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    }
+)
+_AUTH_CODES: Final = frozenset(
+    {
+        "token_expired",
+        "token_invalidated",
+        "invalid_jwt",
+        "invalid_api_key",
+        "access_denied",
+        "unsupported_country_code",
+    }
+)
+_ABSENT_CODES: Final = frozenset({"api_not_implemented", "not_implemented", "model_not_found"})
+_TASK_ABSENT_CODES: Final = frozenset({"task_not_exist", "task_not_found"})
+_REFUSED_CODES: Final = frozenset({"invalid_request", "invalid_json", "missing_model", "invalid_size"})
+
+# The whole message, so that a prompt which a gateway quotes in its error cannot pass for the gateway's own words.
+_ABSENT_WORDS: Final = re.compile(
+    r"(((this|the) )?(api|endpoint|feature|interface|model|route|service) (is )?)?((currently|temporarily) )?"
+    r"(coming soon|(in|under) development|not (yet )?implemented|paused|suspended)"
+    r"|(当前|该|此)?(接口|功能|服务)?(正在)?(即将上线|开发中|尚未开放|暂停使用|暂停服务|暂未开放)"
+    r"|(当前)?分组 \S+ 下(对于)?模型 \S+ 无可用渠道(（distributor）)?"
+    r"|no available channel( for model \S+ under group \S+)?( \(distributor\))?"
+    r"|(the )?model ['\"`]?[\w./:-]+['\"`]? (does not exist|not found)( or you do not have access to it)?"
+    r"|invalid url \(\w+ \S+\)",
+    re.IGNORECASE,
+)
+_COURTESIES: Final = re.compile(
+    r"[\s,.;!，。；！]*((please )?(try again|check back|stay tuned)( later)?|敬请期待|请稍后(再试|重试))?[\s.!。！]*"
+    r"(\(request id: [^()]*\))?$",
+    re.IGNORECASE,
+)
+_QUOTA_WORDS: Final = re.compile(
+    r"(用户|账户|账号)?(额度|余额)(不足|已用尽)|insufficient (user |account )?(quota|balance|credit)"
+    r"|(you )?exceeded your current quota",
+    re.IGNORECASE,
+)
+_MODERATION: Final = re.compile(
+    r"moderation|violat|content.?policy|policy.?violation|guardrail|safety system|违规|敏感", re.IGNORECASE
+)
+_CHALLENGE: Final = re.compile(
+    rb"_cf_chl_opt|__cf_chl_|challenge-platform|just a moment|enable javascript and cookies"
+    rb"|attention required! \| cloudflare",
+    re.IGNORECASE,
+)
+_RETIRED: Final = "OpenAI switched Sora off on 2026-09-24; name a model this gateway still serves."
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The facts of an answer that is not a result."""
+
+    reply: Reply
+    route: Route
+    said: str
+    code: str
+    kind: str
+
+    @property
+    def words(self) -> str:
+        return f"{self.code} {self.kind} {self.said}"
+
+    def error(self, kind: type[SoraError], what: str, hint: str = "", **facts: Any) -> SoraError:
+        quoted = f": {self.said}" if self.said else ""
+        facts.setdefault("retry_after", retry_after(self.reply.headers))
+        if self.reply.headers.get("x-should-retry") == "false":
+            facts["retryable"] = False
+        return kind(
+            f"{what} (HTTP {self.reply.status}){quoted}",
+            hint=hint,
+            http_status=self.reply.status,
+            request_id=self.reply.request_id,
+            **facts,
+        )
+
+    def unavailable(self, what: str, hint: str = "", **facts: Any) -> SoraError:
+        facts.setdefault("charged", "no")
+        return self.error(EndpointUnavailableError, what, hint, **facts)
+
+    def unclear(self, what: str, hint: str = "") -> SoraError:
+        return self.error(LostReplyError, what, hint, charged="unknown" if self.route == "create" else "no")
+
+
+def opened(reply: Reply, route: Route) -> Any:
+    """The JSON of a reply that is a result.
+
+    Args:
+        reply: What came back. Any content type: gateways send JSON as text/plain.
+        route: What was asked.
+
+    Returns:
+        The parsed body, free of error envelopes.
+
+    Raises:
+        SoraError: The reply is a refusal, a page meant for people, or nothing readable.
+    """
+    if 200 <= reply.status < 300:
+        value = _parsed(reply, route)
+        if (refusal := _enveloped(reply, route, value)) is not None:
+            error = _meaning(refusal)
+            if route == "create" and (task_id := value.get("task_id") or value.get("id")):
+                # A refusal that names a task contradicts itself: the task may exist.
+                error.about(task_id=str(task_id), charged="unknown")
+            raise error
+        return value
+    raise refused(reply, route)
+
+
+def refused(reply: Reply, route: Route) -> SoraError:
+    """The error that a reply with a status other than 2xx means."""
+    value = _json(reply.body)
+    return _meaning(_facts(reply, route, value if isinstance(value, dict) else {}))
+
+
+def unreadable(reply: Reply, route: Route, what: str, **facts: Any) -> SoraError:
+    """The error for an answer that should have been a result and cannot be understood."""
+    return _Refusal(reply, route, _excerpt(reply.body), "", "").error(
+        UnreadableReplyError, what, charged="unknown" if route == "create" else "no", **facts
+    )
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds the gateway asks to wait: ``retry-after-ms``, or ``Retry-After`` (RFC 9110 10.2.3, all date forms).
+
+    Only finite, non-negative values in ASCII digits count; anything else is None. No header can make this raise.
+    """
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", milliseconds):
+        return float(milliseconds) / 1000
+    given = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
+        return float(given)
+    if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", given):
+        return None
+    try:
+        when = parsedate_to_datetime(given)
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def poll_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds after which the gateway asked to be looked at again, or None."""
+    hinted = headers.get("openai-poll-after-ms", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", hinted):
+        return int(hinted) / 1000
+    return retry_after(headers)
+
+
+def _parsed(reply: Reply, route: Route) -> Any:
+    if not reply.body.strip():
+        raise unreadable(reply, route, "The gateway answered with an empty body")
+    value = _json(reply.body)
+    if value is not _NOT_JSON:
+        return value
+    if _is_page(reply):
+        if _CHALLENGE.search(reply.body):
+            raise _meaning(_facts(reply, route, {}))
+        raise _Refusal(reply, route, "", "", "").unavailable(
+            "The gateway answered with a web page instead of JSON",
+            "It does not serve this route (yet); check the address and the dialect.",
+            charged="unknown" if route == "create" else "no",
+        )
+    raise unreadable(reply, route, "The gateway's answer is not JSON")
+
+
+_NOT_JSON: Final = object()
+
+
+def _json(body: bytes) -> Any:
+    """The parsed body, or _NOT_JSON, forgiving what loses no meaning: a task's id may be in it.
+
+    A byte order mark is skipped, NaN and Infinity are null, halves of a character that cannot be encoded are "?".
+    """
+    try:
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_null)
+        if not re.search(rb"\\u[dD][89a-fA-F]", body):
+            return value
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+
+
+def _null(_constant: str) -> None:
+    """NaN and Infinity, which Python gateways write where a number is not known."""
+
+
+def _is_page(reply: Reply) -> bool:
+    start = reply.body[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return "text/html" in reply.headers.get("content-type", "").lower() or start.startswith(
+        (b"<!doctype", b"<html", b"<head")
+    )
+
+
+def _excerpt(body: bytes) -> str:
+    return shortened(" ".join(body[: 4 * QUOTED].decode("utf-8", "replace").split()), 200)
+
+
+def _enveloped(reply: Reply, route: Route, value: Any) -> _Refusal | None:
+    """The refusal inside a 2xx answer, where it is one."""
+    if not isinstance(value, dict):
+        return None
+    named = bool(value.get("id") or value.get("task_id"))
+    failed = (
+        value.get("success") is False
+        or (bool(value.get("error")) and not (named and "status" in value))
+        or (value.get("code") not in _OK_CODES and not named and not value.get("data"))
+    )
+    return _facts(reply, route, value) if failed else None
+
+
+def _facts(reply: Reply, route: Route, value: Mapping[str, Any]) -> _Refusal:
+    """What an error body says, in every envelope gateways are known to use."""
+    inner = value.get("error")
+    nested = inner if isinstance(inner, dict) else {}
+    said = next(
+        (
+            str(text)
+            for text in (
+                nested.get("message"),
+                inner if isinstance(inner, str) else None,
+                value.get("message"),
+                value.get("msg"),
+                nested.get("detail"),
+                value.get("detail"),
+                value.get("description"),
+                value.get("err"),
+                value.get("error_msg"),
+            )
+            if text
+        ),
+        "" if value or _is_page(reply) else _excerpt(reply.body),
+    )
+    code = next((str(given) for given in (nested.get("code"), value.get("code")) if given not in _OK_CODES), "")
+    kind = next((str(given) for given in (nested.get("type"), value.get("type")) if given), "")
+    return _Refusal(reply, route, shortened(" ".join(said.split()), QUOTED), code.lower(), kind.lower())
+
+
+def _meaning(refusal: _Refusal) -> SoraError:
+    """Which error a refusal is. The gateway's own code decides first, then its words, then the status."""
+    return _by_code(refusal) or _by_status(refusal)
+
+
+def _by_code(refusal: _Refusal) -> SoraError | None:
+    codes = {refusal.code, refusal.kind}
+    if codes & _QUOTA_CODES or _says_no_quota(refusal):
+        return refusal.error(QuotaError, "The account has no quota left", "Top the account up, or use another key.")
+    if codes & _CONCURRENCY_CODES:
+        return refusal.error(BusyError, "Too many tasks are in progress", "Wait until one of them has ended.")
+    if codes & _RATE_CODES:
+        return refusal.error(BusyError, "The gateway limits the rate of requests", "Wait, then ask again.")
+    if codes & _BUSY_CODES:
+        return refusal.error(BusyError, "The gateway is overloaded", "Wait, then ask again.")
+    if codes & _AUTH_CODES:
+        return _unauthenticated(refusal)
+    if codes & _TASK_ABSENT_CODES and refusal.route != "create":
+        return _no_such_task(refusal)
+    if codes & _ABSENT_CODES or _ABSENT_WORDS.fullmatch(_COURTESIES.sub("", refusal.said, count=1)):
+        return _absent(refusal)
+    if codes & _REFUSED_CODES:
+        return _invalid(refusal)
+    return None
+
+
+def _says_no_quota(refusal: _Refusal) -> bool:
+    """Whether its words say so: anywhere in a plain refusal, which did nothing anyway, else only from the start."""
+    status = refusal.reply.status
+    if 400 <= status < 500 and status != 408:
+        return _QUOTA_WORDS.search(refusal.said) is not None
+    return status < 300 and _QUOTA_WORDS.match(refusal.said) is not None
+
+
+def _by_status(refusal: _Refusal) -> SoraError:
+    status, headers = refusal.reply.status, refusal.reply.headers
+    if headers.get("cf-mitigated") == "challenge" or (
+        _is_page(refusal.reply) and _CHALLENGE.search(refusal.reply.body[:65536])
+    ):
+        return refusal.unclear(
+            "A bot check stands between this machine and the gateway", "Ask its operator to let you in."
+        )
+    if 300 <= status < 400:
+        where = shortened(headers.get("location", "nowhere"), 200)
+        return refusal.unavailable(f"The gateway redirected to {where}", "Use the address it serves the API at.")
+    match status:
+        case 401 | 403:
+            return _unauthenticated(refusal)
+        case 402:
+            return refusal.error(QuotaError, "The gateway asks for payment", "Top the account up.")
+        case 404 if refusal.route == "look" and not _is_page(refusal.reply):
+            return _no_such_task(refusal)
+        case 404 | 405 | 501:
+            return _absent(refusal)
+        case 425:
+            return refusal.error(BusyError, "The gateway refused an early request", "Ask again.", most_sends=2)
+        case 429:
+            return refusal.error(BusyError, "The gateway limits the rate of requests", "Wait, then ask again.")
+        case 503 if retry_after(headers) is not None:
+            return refusal.error(BusyError, "The gateway is busy", "Wait, then ask again.")
+    if status < 400:
+        return refusal.unclear("The gateway reported an error in a form of its own")
+    if status == 408 or status >= 500:
+        return refusal.unclear("The gateway failed")
+    return _invalid(refusal)
+
+
+def _unauthenticated(refusal: _Refusal) -> SoraError:
+    return refusal.error(
+        AuthenticationError, "The gateway does not accept the API key", "Check SORA_API_KEY and what the key may do."
+    )
+
+
+def _absent(refusal: _Refusal) -> SoraError:
+    if re.search(r"model|渠道|channel", f"{refusal.code} {refusal.said}", re.IGNORECASE):
+        return refusal.unavailable("The gateway has no channel for this model", _RETIRED)
+    return refusal.unavailable(
+        "The gateway does not serve this route",
+        "It may be in development, or switched off; try another dialect or gateway.",
+    )
+
+
+def _no_such_task(refusal: _Refusal) -> SoraError:
+    return refusal.error(TaskNotFoundError, "The gateway knows no such task", "Check the task id.")
+
+
+def _invalid(refusal: _Refusal) -> SoraError:
+    if _MODERATION.search(refusal.words):
+        return refusal.error(
+            InvalidRequestError, "The gateway's moderation refused the request", "Word the prompt differently."
+        )
+    hint = "The request or its images are too large." if refusal.reply.status == 413 else "Change the request."
+    return refusal.error(InvalidRequestError, "The gateway refused the request", hint)
+
+
+def typeid_time(task_id: str) -> datetime | None:
+    """When a task was made, from an id of the form ``task_01...``: a TypeID holds a UUIDv7 (RFC 9562 5.7).
+
+    None for ids of another form, and where the time would be before 2024 or after 2100.
+    """
+    suffix = task_id.rpartition("_")[2].lower()
+    if not re.fullmatch(r"[0-7][0-9a-hjkmnp-tv-z]{25}", suffix):
+        return None
+    number = 0
+    for character in suffix:
+        number = number * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(character)
+    seconds = (number >> 80) / 1000
+    return datetime.fromtimestamp(seconds, UTC) if 1_704_067_200 <= seconds <= 4_102_444_800 else None
+
+
+# --- reading, shared by dialects ---------------------------------------------------------------------------------
+
+
+def any_json(reply: Reply) -> Any:
+    """The JSON of a reply whatever its status, or None: some gateways send a failed task as an HTTP error."""
+    value = _json(reply.body)
+    return None if value is _NOT_JSON else value

@@ -1,0 +1,62 @@
+"""What the tests share: a settled gateway for flows by hand, a clock that only tests move, and a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sora_tools.config import settings
+from sora_tools.dialects import dialect
+from sora_tools.flow import Gateway
+from sora_tools.ledger import MemoryLedger
+from sora_tools.retry import Retry
+from sora_tools.sandbox import Sandbox
+
+
+@dataclass
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    seconds: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BASE_URL", "API_KEY", "DIALECT", "MODEL", "LEDGER"):
+        monkeypatch.delenv(f"SORA_{name}", raising=False)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def gateway(clock: Clock) -> Gateway:
+    return Gateway(
+        settings=settings("https://gateway.test", "sk-secret-key"),
+        dialect=dialect("backend"),
+        ledger=MemoryLedger(clock),
+        retry=Retry(),
+        clock=clock,
+        now=clock,
+        jitter=lambda: 1.0,
+    )
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(speed=20) as running:
+        yield running
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """A request that renders in no time."""
+    return {"prompt": "fly man", "width": 64, "height": 36, "n_frames": 3}

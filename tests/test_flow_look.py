@@ -1,0 +1,373 @@
+"""Looks and waits by hand: when each is due, what passes, what ends them, and what they hand back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from by_hand import Play, html, reply
+from conftest import Clock
+
+from sora_tools import (
+    AuthenticationError,
+    EndpointUnavailableError,
+    InvalidRequestError,
+    LostReplyError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UnreadableReplyError,
+    VideoRequest,
+    VideoTask,
+    WaitTimeoutError,
+)
+from sora_tools.events import Seen
+from sora_tools.flow import (
+    ALONE,
+    NO_NEWS,
+    Board,
+    Gateway,
+    Look,
+    Send,
+    Sleep,
+    Tell,
+    create,
+    listed,
+    query,
+    successful,
+    sweep,
+    wait,
+)
+
+TASK = "task_01jy8k72axednrjcnvmkwpqp11"
+
+
+def task(status: str = "running", **fields: Any) -> VideoTask:
+    return VideoTask(task_id=TASK, status=status, **fields)
+
+
+def page(*ids: str, has_more: bool = False, **fields: Any) -> Any:
+    tasks = [{"id": task_id, "status": "running", **fields} for task_id in ids]
+    return reply(200, {"task_responses": tasks, "last_id": None, "has_more": has_more})
+
+
+# --- one look ---------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_found_in_the_list(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page("task_a", TASK, progress_pct=0.5)])
+    found = play.run(query(gateway, TASK))
+    assert (found.task_id, found.status, found.progress) == (TASK, "running", 0.5)
+    assert len(play.sent) == 1
+
+
+def test_a_task_is_found_on_a_later_page(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page("task_a", has_more=True), page("task_b", has_more=True), page(TASK)])
+    assert play.run(query(gateway, TASK)).task_id == TASK
+    assert len(play.sent) == 3
+
+
+def test_a_task_missing_from_the_list_is_asked_for_by_id(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page("task_a"), reply(200, {"id": TASK, "status": "queued"})])
+    assert play.run(query(gateway, TASK)).status == "queued"
+
+
+def test_a_gateway_without_a_route_by_id_is_asked_for_it_once(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page("task_a"), html(), page("task_a")])
+    for _ in range(2):
+        with pytest.raises(TaskNotFoundError):
+            play.run(query(gateway, TASK))
+    assert len(play.sent) == 3
+
+
+def test_when_neither_route_is_served_the_endpoint_is_unavailable(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [html()])
+    with pytest.raises(EndpointUnavailableError):
+        play.run(query(gateway, TASK))
+    assert len(play.sent) == 4 + 1
+    sent = len(play.sent)
+    with pytest.raises(EndpointUnavailableError):
+        play.run(query(gateway, TASK))
+    assert len(play.sent) == sent, "the cool-down answers at once"
+
+
+def test_a_cool_down_of_creates_leaves_looks_alone(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(405, "")], [page(TASK)])
+    with pytest.raises(EndpointUnavailableError):
+        play.run(create(gateway, VideoRequest(prompt="x")))
+    assert play.run(query(gateway, TASK)).task_id == TASK
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [LostReplyError("reset"), reply(500, ""), reply(502, "x"), reply(429, ""), reply(200, ""), reply(200, "{")],
+    ids=repr,
+)
+def test_what_may_pass_is_asked_again(gateway: Gateway, clock: Clock, passing: Any) -> None:
+    play = Play(clock, [], [passing, passing, page(TASK)])
+    assert play.run(query(gateway, TASK)).task_id == TASK
+
+
+def test_an_unreadable_look_names_the_task(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [reply(200, "")])
+    with pytest.raises(UnreadableReplyError) as caught:
+        play.run(query(gateway, TASK))
+    assert caught.value.task_id == TASK
+    assert len(play.sent) == 4
+
+
+def test_a_refused_key_is_not_asked_with_again(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [reply(401, "")])
+    with pytest.raises(AuthenticationError):
+        play.run(query(gateway, TASK))
+    assert len(play.sent) == 1
+
+
+def test_a_task_accepted_a_moment_ago_may_be_invisible(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(200, {"id": "task_new"})], [page(), html(), page()])
+    play.run(create(gateway, VideoRequest(prompt="x"), "k"))
+    assert play.run(query(gateway, "task_new")).status == "queued"
+    clock.seconds += 61
+    with pytest.raises(TaskNotFoundError):
+        play.run(query(gateway, "task_new"))
+
+
+def test_a_ledger_key_stands_for_its_task(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(200, {"id": TASK})], [page(TASK)])
+    play.run(create(gateway, VideoRequest(prompt="x"), "my-key"))
+    assert play.run(query(gateway, "my-key")).task_id == TASK
+
+
+def test_the_key_of_an_unknown_fate_says_so(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(500, "")])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, VideoRequest(prompt="x"), "my-key"))
+    with pytest.raises(SubmissionUnknownError) as caught:
+        play.run(query(gateway, "my-key"))
+    assert caught.value.charged == "unknown"
+
+
+@pytest.mark.parametrize("given", ["", "../x", "a/b", "a%2e", ".", "..", "x" * 10_000, "a b", "任务", "a\n"])
+def test_an_id_that_could_leave_its_path_is_refused_unsent(gateway: Gateway, clock: Clock, given: str) -> None:
+    play = Play(clock, [], [page()])
+    with pytest.raises(InvalidRequestError, match="task_id"):
+        play.run(query(gateway, given))
+    assert play.sent == []
+
+
+def test_a_list_asks_for_what_was_asked(gateway: Gateway, clock: Clock) -> None:
+    flow = listed(gateway, 7, "task_x")
+    wish = next(flow)
+    assert isinstance(wish, Send)
+    assert wish.call.query == {"limit": 7, "before": "task_x"}
+    flow.close()
+    for limit in (0, 101):
+        with pytest.raises(InvalidRequestError, match="limit"):
+            Play(clock, []).run(listed(gateway, limit))
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_looks_at_once_and_then_as_it_ages(gateway: Gateway, clock: Clock) -> None:
+    start = clock.seconds
+    play = Play(clock, [], news=[task()])
+    with pytest.raises(WaitTimeoutError):
+        play.run(wait(gateway, TASK, 600.0))
+    due = [at - start for at in play.looks]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(due)]
+    assert due[0] == 0
+    assert gaps[0] == pytest.approx(1.1)
+    assert max(gaps) <= 15 * 1.1 + 0.01
+    for age, gap in zip(due[:-1], gaps[:-1], strict=False):
+        assert gap == pytest.approx(min(15.0, max(1.0, age * 0.05)) * 1.1)
+
+
+def test_the_last_look_is_at_the_deadline_and_the_error_carries_the_task(gateway: Gateway, clock: Clock) -> None:
+    start = clock.seconds
+    play = Play(clock, [], news=[task(progress=0.4)])
+    with pytest.raises(WaitTimeoutError) as caught:
+        play.run(wait(gateway, TASK, 10.0))
+    assert play.looks[-1] - start == pytest.approx(10.0)
+    assert caught.value.task == task(progress=0.4)
+    assert caught.value.task_id == TASK
+    assert caught.value.charged == "yes"
+    assert "40% done" in str(caught.value)
+
+
+def test_a_wait_of_no_seconds_looks_once(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[task()])
+    with pytest.raises(WaitTimeoutError):
+        play.run(wait(gateway, TASK, 0.0))
+    assert len(play.looks) == 1
+
+
+def test_each_hint_of_the_gateway_holds_for_one_look(gateway: Gateway, clock: Clock) -> None:
+    start = clock.seconds
+    news = [task(poll_after=5.0), task(poll_after=2.0), task(), task("succeeded")]
+    play = Play(clock, [], news=news)
+    assert play.run(wait(gateway, TASK, 600.0)).status == "succeeded"
+    assert [round(at - start, 2) for at in play.looks] == [0, 5, 7, 8.1]
+
+
+def test_every_answered_look_is_told(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[task("queued"), NO_NEWS, task("running"), task("succeeded")])
+    play.run(wait(gateway, TASK, 600.0))
+    assert [event.task.status for event in play.events if isinstance(event, Seen)] == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_task_that_fails_ends_the_wait(gateway: Gateway, clock: Clock, status: str) -> None:
+    failure = {"kind": "moderation_output", "message": "blocked"}
+    ended = Play(clock, [], news=[task(), task(status, failure=failure)]).run(wait(gateway, TASK, 600.0))
+    with pytest.raises(TaskFailedError, match="blocked") as caught:
+        successful(ended)
+    assert (caught.value.charged, caught.value.task, caught.value.retryable) == ("yes", ended, False)
+
+
+def test_an_unknown_status_is_waited_out(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[task("unknown", raw_status="pondering"), task("succeeded")])
+    assert play.run(wait(gateway, TASK, 600.0)).status == "succeeded"
+
+
+def test_trouble_is_waited_out_under_the_deadline(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [reply(500, "")] * 9 + [page(TASK)], news=[ALONE, ALONE, ALONE, task("succeeded")])
+    assert play.run(wait(gateway, TASK, 600.0)).status == "succeeded"
+
+
+def test_trouble_to_the_end_is_the_error(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [reply(500, "")])
+    with pytest.raises(LostReplyError) as caught:
+        play.run(wait(gateway, TASK, 30.0))
+    assert caught.value.task_id == TASK
+
+
+def test_trouble_after_news_is_a_timeout_with_the_news(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [reply(500, "")], news=[task(progress=0.2), ALONE])
+    with pytest.raises(WaitTimeoutError) as caught:
+        play.run(wait(gateway, TASK, 30.0))
+    assert caught.value.task.progress == 0.2
+
+
+def test_a_task_not_yet_shown_is_waited_for(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page(), html(), page(), page(TASK)], news=[ALONE, ALONE, ALONE, task("succeeded")])
+    assert play.run(wait(gateway, "task_fresh", 600.0)).status == "succeeded"
+
+
+def test_a_task_never_shown_is_not_found_after_the_grace(gateway: Gateway, clock: Clock) -> None:
+    start = clock.seconds
+    play = Play(clock, [], [page(), html(), page()])
+    with pytest.raises(TaskNotFoundError):
+        play.run(wait(gateway, "task_fresh", 600.0))
+    assert 60 <= clock.seconds - start <= 70
+
+
+def test_an_old_id_that_is_not_shown_is_not_found_at_once(gateway: Gateway, clock: Clock) -> None:
+    clock.seconds = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    start = clock.seconds
+    play = Play(clock, [], [page(), html()])
+    with pytest.raises(TaskNotFoundError):
+        play.run(wait(gateway, TASK, 600.0))
+    assert clock.seconds == start
+
+
+def test_a_wait_does_not_wait_for_a_refused_key(gateway: Gateway, clock: Clock) -> None:
+    with pytest.raises(AuthenticationError):
+        Play(clock, [], [reply(401, "")]).run(wait(gateway, TASK, 600.0))
+
+
+# --- shared looks -----------------------------------------------------------------------------------------------
+
+
+def swept(gateway: Gateway, board: Board, lists: list[Any], clock: Clock, until: Callable[[], bool]) -> Play:
+    """Run a sweep until something holds."""
+    play = Play(clock, [], lists)
+    flow = sweep(gateway, board)
+    step, value = flow.send, None
+    while not until():
+        try:
+            wish = step(value)
+        except StopIteration:
+            break
+        try:
+            step, value = flow.send, play.grant(wish)
+        except Exception as error:
+            step, value = flow.throw, error
+    flow.close()
+    return play
+
+
+def test_one_list_answers_everybody(gateway: Gateway, clock: Clock) -> None:
+    board = Board(clock)
+    asked = {f"task_{n}": board.ask(f"task_{n}", n / 10) for n in range(50)}
+    assert [leads for _, leads in asked.values()].count(True) == 1
+    play = swept(gateway, board, [page(*asked)], clock, lambda: all(news.done() for news, _ in asked.values()))
+    assert len(play.sent) == 1
+    assert all(news.result().task_id == task_id for task_id, (news, _) in asked.items())
+
+
+def test_a_sweep_reads_as_many_pages_as_it_needs(gateway: Gateway, clock: Clock) -> None:
+    board = Board(clock)
+    first, second = board.ask("task_a", 0)[0], board.ask("task_b", 0)[0]
+    play = swept(gateway, board, [page("task_a", has_more=True), page("task_b")], clock, second.done)
+    assert len(play.sent) == 2
+    assert first.result().task_id == "task_a"
+
+
+@pytest.mark.parametrize("answer", [html(), reply(404, ""), reply(401, "")], ids=["html", "404", "401"])
+def test_where_the_list_cannot_answer_everybody_looks_alone(gateway: Gateway, clock: Clock, answer: Any) -> None:
+    board = Board(clock)
+    news = [board.ask(f"task_{n}", 0)[0] for n in range(3)]
+    swept(gateway, board, [answer], clock, lambda: all(future.done() for future in news))
+    assert [future.result() for future in news] == [ALONE] * 3
+
+
+def test_a_passing_trouble_of_the_list_is_no_news(gateway: Gateway, clock: Clock) -> None:
+    board = Board(clock)
+    news = [board.ask(f"task_{n}", 0)[0] for n in range(3)]
+    swept(gateway, board, [reply(502, "")], clock, lambda: all(future.done() for future in news))
+    assert [future.result() for future in news] == [NO_NEWS] * 3
+
+
+def test_a_sweep_that_dies_leaves_nobody_waiting(gateway: Gateway, clock: Clock) -> None:
+    board = Board(clock)
+    news, leads = board.ask(TASK, 0)
+    assert leads
+    flow = sweep(gateway, board)
+    next(flow)
+    with pytest.raises(KeyError):
+        flow.throw(KeyError("a bug"))
+    assert news.result() is NO_NEWS
+    assert board.ask(TASK, 0)[1], "the next one leads a new sweep"
+
+
+def test_a_sweep_ends_when_nobody_waits(gateway: Gateway, clock: Clock) -> None:
+    board = Board(clock)
+    news, _ = board.ask(TASK, 5)
+    flow = sweep(gateway, board)
+    assert isinstance(next(flow), Sleep)
+    board.forget(TASK, news)
+    with pytest.raises(StopIteration):
+        next(flow)
+    assert board.ask(TASK, 0)[1]
+
+
+def test_a_cancelled_wait_does_not_hurt_the_answer(clock: Clock) -> None:
+    board = Board(clock)
+    first, second = board.ask(TASK, 0)[0], board.ask(TASK, 0)[0]
+    first.cancel()
+    board.answer(TASK, NO_NEWS)
+    assert second.result() is NO_NEWS
+
+
+def test_a_wait_asks_the_board(gateway: Gateway, clock: Clock) -> None:
+    flow = wait(gateway, TASK, 60.0)
+    wish: Any = next(flow)
+    while not isinstance(wish, Look):
+        wish = flow.send(wish.work(*wish.arguments))
+    assert (wish.task_id, wish.pause) == (TASK, 0.0)
+    assert isinstance(flow.send(task()), Tell)
+    flow.close()
