@@ -1,0 +1,40 @@
+"""A Sora-format gateway on this machine, for trying things out without a key and for tests (extra `sandbox`).
+
+It speaks the web backend's format under `/sora/backend/video_gen`, lets in any bearer key, renders real MP4s, takes its
+time, remembers its tasks, counts what they would have cost, and goes wrong on request:
+
+    with Sandbox(speed=3) as sandbox:
+        client = Sora(base_url=sandbox.base_url, api_key="any")
+        sandbox.script("create", "bad_gateway", times=2)     # the next two creates get a 502
+        sandbox.script("task", "moderation_output")          # the next accepted task succeeds without a video
+        ...
+        assert sandbox.creates == 1                          # creates it accepted, whatever the client was told
+        assert sandbox.requests[-1].fault is None            # and every request, in order
+
+A task takes 6 seconds at speed 1: queued for the first sixth, preprocessing up to a quarter, then running.
+`Sandbox(render=False)` makes a video when it is first downloaded instead of before the task succeeds.
+
+What goes wrong is data: `faults.FAULTS` lists what can befall `create`, `list`, `look` (by-id) and `download` requests
+with the options of each, `faults.ENDINGS` how a `task` can end. Every fault takes `times` (None: until `clear()`),
+`headers` to add to the answer, and for creates `accept`: whether the task was started all the same. By default it was
+where the reply is lost or says nothing, and was not where the gateway refuses or breaks down.
+
+Other processes steer a sandbox over HTTP, without a key:
+
+    POST /_sandbox/script   {"route": "create", "fault": "rate_limit", "times": 2, "options": {"retry_after": 1}}
+    GET  /_sandbox/state    accepted, charged, tasks, requests, pending
+    POST /_sandbox/reset    forgets everything but the settings
+
+`World` is the gateway without the socket: `receive(method, path, ...)` returns an `Answer`, time is a callable, and its
+arguments are the ways gateways differ (`by_id`, `list_key`, `actions_shape`, ...). `Sandbox(world=...)` serves one.
+`serve()` runs a sandbox in the foreground.
+"""
+
+from __future__ import annotations
+
+from .messages import Answer
+from .server import Sandbox, serve
+from .tasks import Task
+from .world import Received, World
+
+__all__ = ["Answer", "Received", "Sandbox", "Task", "World", "serve"]

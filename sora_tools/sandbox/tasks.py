@@ -1,0 +1,93 @@
+"""What a task is: its id, its price, and how far it has come as a function of its age."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .backend import FRAMES_PER_SECOND, Order
+
+PRICE_PER_SECOND = Decimal("0.10")
+"""What one second of 854x480 costs; a create costs this by seconds, variants and pixels."""
+PRICED_PIXELS = 854 * 480
+QUEUED, PREPROCESSING = 1 / 6, 1 / 4
+"""The parts of a task's time after which it leaves the queue, and after which rendering begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An accepted create; how far it has come is asked of the world."""
+
+    task_id: str
+    generation_ids: tuple[str, ...]
+    order: Order
+    created_at: float
+    seed: int
+    charge: Decimal
+    opening: bytes | None
+    ending: str | None
+    ending_options: Mapping[str, Any]
+
+
+class TypeIds:
+    """TypeIDs: a prefix and a UUIDv7 in base 32, growing with time and within a millisecond (RFC 9562, 6.2)."""
+
+    def __init__(self, clock: Callable[[], float], chance: random.Random) -> None:
+        self._clock, self._chance = clock, chance
+        self._last = (0, 0)
+
+    def new(self, prefix: str) -> str:
+        """The next id, `prefix_` and 26 characters."""
+        last_millisecond, last_count = self._last
+        millisecond = max(int(self._clock() * 1000), last_millisecond)
+        count = last_count + 1 if millisecond == last_millisecond else 0
+        if count >> 12:
+            millisecond, count = millisecond + 1, 0
+        self._last = (millisecond, count)
+        number = (millisecond << 80) | (7 << 76) | (count << 64) | (2 << 62) | self._chance.getrandbits(62)
+        alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+        return f"{prefix}_" + "".join(alphabet[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def price(order: Order) -> Decimal:
+    """0.10 per second and variant at 854x480, by pixels, to a hundredth of a cent: the page's example costs 0.50."""
+    pixel_frames = Decimal(order.n_frames * order.n_variants * order.width * order.height)
+    return (PRICE_PER_SECOND * pixel_frames / FRAMES_PER_SECOND / PRICED_PIXELS).quantize(Decimal("0.0001"))
+
+
+def progress(task: Task, *, age: float, seconds: float, rendering: bool, spoilt: bool) -> dict[str, Any]:
+    """The members of a task object that tell how far it is; those left out are as in a task just accepted.
+
+    Args:
+        task: Its ending matters.
+        age: Seconds since it was accepted.
+        seconds: The age at which it succeeds.
+        rendering: Whether a video is still being made, which holds it at 0.99.
+        spoilt: Whether a video could not be made, which fails it.
+    """
+    part = age / seconds if seconds else 1.0
+    if part < QUEUED:
+        position = math.ceil((1 - part / QUEUED) * 3)
+        wait = math.ceil((QUEUED - part) * seconds)
+        return {"status": "queued", "progress_pos_in_queue": position, "estimated_queue_wait_time": wait}
+    if part < PREPROCESSING:
+        return {"status": "preprocessing"}
+    match task.ending:
+        case "moderation_input":
+            return {"status": "failed", "failure_reason": task.ending_options["reason"]}
+        case "cancelled" if part >= 0.5:
+            return {"status": "cancelled"}
+        case "stuck":
+            part = min(part, 0.5)
+    if part < 1 or rendering:
+        status = task.ending_options["status"] if task.ending == "unknown_status" else "running"
+        return {"status": status, "progress_pct": min((part - PREPROCESSING) / (1 - PREPROCESSING), 0.99)}
+    if task.ending == "failed":
+        return {"status": "failed", "failure_reason": task.ending_options["reason"]}
+    if spoilt:
+        return {"status": "failed", "failure_reason": "processing_error"}
+    return {"status": "succeeded", "progress_pct": 1.0}
