@@ -6,10 +6,11 @@ Importing this package opens nothing and loads nothing heavy: each public name b
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .client import AsyncSora, Sora
+    from .client.async_sora import AsyncSora
+    from .client.sora import Sora
     from .errors import (
         AuthenticationError,
         BusyError,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "client": ("AsyncSora", "Sora"),
+    "client.async_sora": ("AsyncSora",),
+    "client.sora": ("Sora",),
     "errors": (
         "AuthenticationError",
         "BusyError",
@@ -116,7 +118,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     for home, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(import_module(f".{home}", __name__), name)

@@ -1,19 +1,18 @@
 """What a flow tells its listeners.
 
-Events are facts that have happened, as frozen values. A listener is any callable that takes one.
+Events are facts that have happened, as immutable values. A listener is any callable that takes one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import SoraError
 from .schemas import VideoTask
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """The gateway accepted a create; ``reused`` when an earlier one with the same key had been accepted."""
 
     key: str
@@ -21,23 +20,20 @@ class Submitted:
     reused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(NamedTuple):
     """A call failed in a way that may pass and will be made again in ``seconds``."""
 
     error: SoraError
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A look was answered: this is the task now."""
 
     task: VideoTask
 
 
-@dataclass(frozen=True, slots=True)
-class Downloading:
+class Downloading(NamedTuple):
     """So many bytes of a file have arrived; ``total`` is None where the server does not say."""
 
     task_id: str
@@ -46,8 +42,7 @@ class Downloading:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """A file is whole, checked and under its final name."""
 
     task_id: str

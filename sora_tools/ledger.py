@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .errors import ConfigurationError
 
@@ -56,32 +56,28 @@ class Claim(AbstractContextManager["Claim"]):
         self._free(self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """Never sent, or refused: it may be sent now."""
 
     claim: Claim
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unsure:
+class Unsure(NamedTuple):
     """Sent ``since`` then with no known answer: it must be looked for, not sent."""
 
     claim: Claim
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """The gateway has it as this task."""
 
     submission: Submission
     task_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """A living attempt holds the claim: ask again shortly."""
 
 

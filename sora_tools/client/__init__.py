@@ -6,10 +6,3 @@ seconds later, or a create that is carried to its end and written down. Creates 
 reused, so that a dying keep-alive connection cannot swallow one. Looks and creates pass through two gates, because a
 create that waits for its own looks must not stand in their way. Only this package knows httpx.
 """
-
-from __future__ import annotations
-
-from .async_sora import AsyncSora
-from .sora import Sora
-
-__all__ = ["AsyncSora", "Sora"]

@@ -204,7 +204,7 @@ class AsyncSora(Client):
                 sitting.wires.creates.stream(
                     "GET",
                     wish.url,
-                    headers={**self._for_gateway(wish.url), **wish.headers},
+                    headers=self._for_gateway(wish.url),
                     timeout=wish.patience,
                     extensions={"trace": left.note_later},
                 )

@@ -215,7 +215,7 @@ class Sora(Client):
                 sitting.wires.creates.stream(
                     "GET",
                     wish.url,
-                    headers={**self._for_gateway(wish.url), **wish.headers},
+                    headers=self._for_gateway(wish.url),
                     timeout=wish.patience,
                     extensions={"trace": left.note},
                 )

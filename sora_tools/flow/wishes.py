@@ -6,9 +6,8 @@ sends back what came of it, or throws what went wrong into the generator. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ..events import Event
 from ..wire import Call
@@ -16,52 +15,44 @@ from ..wire import Call
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a call. Granted with its Reply, whatever the status, within so many seconds."""
 
     call: Call[Any]
     patience: float
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(NamedTuple):
     """Begin a download. Granted with a Reply without body; the body comes with each More."""
 
     url: str
     patience: float
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class More:
+class More(NamedTuple):
     """The next bytes of what was opened last, or b"" at its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Let so many seconds pass."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Do:
+class Do(NamedTuple):
     """Work on this machine that may block: the ledger, files. Granted with what it returns."""
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(NamedTuple):
     """Let whoever listens know."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """News of a task, due in ``pause`` seconds, shared with everybody who waits.
 
     Granted with the VideoTask, or with ``NO_NEWS`` (nothing within ``patience`` seconds, or a passing trouble), or
@@ -73,8 +64,7 @@ class Look:
     patience: float
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """Carry a paid flow to its end even if whoever asked has gone; begin it within so many seconds."""
 
     flow: Flow[Any]

@@ -1,0 +1,782 @@
+"""Both drivers over real sockets: what they send, to whom, how often, and what is left of it when callers go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import multiprocessing
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from raw_gateway import Connection, RawGateway
+
+from sora_tools import (
+    AsyncSora,
+    ConfigurationError,
+    DownloadError,
+    EndpointUnavailableError,
+    LostReplyError,
+    NotSentError,
+    Retry,
+    Sora,
+    SoraError,
+    TaskFailedError,
+    VideoTask,
+    WaitTimeoutError,
+)
+from sora_tools.client.transport import IN_FLIGHT
+from sora_tools.events import Downloading, Saved, Submitted
+from sora_tools.sandbox import Sandbox
+
+QUICK = Retry(attempts=4, budget=40.0, first=0.0, longest=0.0)
+KEY = "sk-test-0123456789"
+VIDEO = {"prompt": "fly man", "width": 64, "height": 36, "n_frames": 3}
+
+Drive = Callable[..., Any]
+
+
+@pytest.fixture(params=["sync", "async"])
+def drive(request: pytest.FixtureRequest) -> Drive:
+    """Call one method of a client of either colour: ``drive(base_url, "create", ..., settings={...})``."""
+
+    def sync(base_url: str, method: str, *arguments: Any, settings: dict[str, Any] | None = None, **named: Any) -> Any:
+        with Sora(**{"base_url": base_url, "api_key": KEY, "retry": QUICK, **(settings or {})}) as sora:
+            return getattr(sora, method)(*arguments, **named)
+
+    def later(base_url: str, method: str, *arguments: Any, settings: dict[str, Any] | None = None, **named: Any) -> Any:
+        async def main() -> Any:
+            async with AsyncSora(**{"base_url": base_url, "api_key": KEY, "retry": QUICK, **(settings or {})}) as sora:
+                return await getattr(sora, method)(*arguments, **named)
+
+        return asyncio.run(main())
+
+    return sync if request.param == "sync" else later
+
+
+@pytest.fixture(scope="module")
+def shared_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(speed=40) as running:
+        yield running
+
+
+@pytest.fixture
+def box(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+    shared_sandbox.world.reset()
+    shared_sandbox.clear()
+    yield shared_sandbox
+    shared_sandbox.clear()
+
+
+# --- one surface ------------------------------------------------------------------------------------------------
+
+
+def test_both_clients_have_the_same_methods_with_the_same_signatures() -> None:
+    names = {name for name in vars(Sora) if not name.startswith("_")}
+    assert names == {name for name in vars(AsyncSora) if not name.startswith("_")}
+    assert names == {"create", "query", "wait", "list", "generate", "download", "run", "close"}
+    for name in names:
+        assert inspect.signature(getattr(Sora, name)) == inspect.signature(getattr(AsyncSora, name)), name
+        assert inspect.iscoroutinefunction(getattr(AsyncSora, name))
+    assert inspect.signature(Sora) == inspect.signature(AsyncSora)
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="SORA_BASE_URL"):
+        Sora(api_key="x")
+    with pytest.raises(ConfigurationError, match="SORA_API_KEY"):
+        Sora(base_url="https://gateway.test")
+    with pytest.raises(ConfigurationError, match="backend"):
+        Sora(base_url="https://gateway.test", api_key="x", dialect="klingon")
+    with pytest.raises(ConfigurationError, match="memory"):
+        Sora(base_url="https://gateway.test", api_key="x", ledger="/some/file")
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BASE_URL": "https://g.test/v1/", "API_KEY": "k", "DIALECT": "backend", "MODEL": "wan"}.items():
+        monkeypatch.setenv(f"SORA_{name}", value)
+    settings = Sora().gateway.settings
+    assert (settings.base_url, settings.api_key.get_secret_value(), settings.model) == ("https://g.test", "k", "wan")
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/sora", "/sora/", "/v1", "/v1/", "//"])
+@pytest.mark.parametrize("prefix", ["", "/proxy/team-a"])
+def test_every_spelling_of_an_address_gives_the_same_url(ending: str, prefix: str) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200, json={"id": "task_1"})
+
+    address = f"https://gateway.test{prefix}{ending}"
+    with Sora(base_url=address, api_key=KEY, transport=httpx.MockTransport(answer)) as sora:
+        sora.create("fly man")
+        sora.gateway.ledger.find("x")
+    assert seen == [f"https://gateway.test{prefix}/sora/backend/video_gen"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "gateway.test",
+        "ftp://gateway.test",
+        "http://",
+        "https://user:pw@g.test",
+        "https://g.test?x=1",
+        "https://[x/",
+        "https://g.test:99999",
+        "https://g .test",
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_unsent(address: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Sora(base_url=address, api_key=KEY)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "ключ", "a b"])
+def test_a_key_no_header_can_carry_is_refused_unsent(key: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Sora(base_url="https://gateway.test", api_key=key)
+
+
+@pytest.mark.parametrize("headers", [{"a b": "c"}, {"a": "b\nc"}, {"Authorization": "x"}, {"host": "x"}])
+def test_headers_that_cannot_work_are_refused_unsent(headers: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        Sora(base_url="https://gateway.test", api_key=KEY, headers=headers)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_that_cannot_work_is_refused_unsent(timeout: float) -> None:
+    with pytest.raises(ConfigurationError):
+        Sora(base_url="https://gateway.test", api_key=KEY, timeout=timeout)
+
+
+def test_the_key_shows_nowhere() -> None:
+    sora = Sora(base_url="https://gateway.test", api_key=KEY)
+    assert KEY not in repr(sora) + repr(sora.gateway) + repr(vars(sora)) + str(sora.gateway.settings)
+
+
+# --- the main job -----------------------------------------------------------------------------------------------
+
+
+def test_from_a_prompt_to_a_file(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    events: list[Any] = []
+    task = drive(box.base_url, "generate", VIDEO, directory=tmp_path / "new", on_event=events.append, n_variants=2)
+    assert task.status == "succeeded"
+    files = [generation.file for generation in task.generations]
+    assert len(files) == 2
+    assert all(file.read_bytes()[4:8] == b"ftyp" for file in files)
+    assert sorted((tmp_path / "new").iterdir()) == sorted(files)
+    assert box.creates == 1
+    assert {Submitted, Downloading, Saved} <= {type(event) for event in events}
+
+
+def test_a_listener_may_be_a_coroutine(box: Sandbox) -> None:
+    async def main() -> list[Any]:
+        seen: list[Any] = []
+
+        async def listen(event: Any) -> None:
+            await asyncio.sleep(0)
+            seen.append(event)
+
+        async with AsyncSora(base_url=box.base_url, api_key=KEY) as sora:
+            await sora.generate(VIDEO, on_event=listen)
+        return seen
+
+    assert asyncio.run(main())
+
+
+def test_both_clients_send_the_same_bytes(box: Sandbox) -> None:
+    sent: list[tuple[Any, ...]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = sorted((k, v) for k, v in request.headers.items() if k != "user-agent")
+        sent.append((request.method, str(request.url), request.content, headers))
+        return httpx.Response(200, json={"id": "task_1"})
+
+    with Sora(base_url="https://g.test", api_key=KEY, transport=httpx.MockTransport(answer)) as sora:
+        sora.create(VIDEO, key="k")
+
+    async def main() -> None:
+        async with AsyncSora(base_url="https://g.test", api_key=KEY, transport=httpx.MockTransport(answer)) as sora:
+            await sora.create(VIDEO, key="k")
+
+    asyncio.run(main())
+    assert sent[0] == sent[1]
+    assert ("idempotency-key", "k") in sent[0][3]
+
+
+# --- every row of the table, over a real socket -----------------------------------------------------------------
+
+ROWS: list[tuple[str, dict[str, Any], str, int, str]] = [
+    # fault, options, error, requests that arrive, charged
+    ("hang", {}, "submission_unknown", 1, "unknown"),
+    ("reset", {}, "submission_unknown", 1, "unknown"),
+    ("close", {}, "submission_unknown", 1, "unknown"),
+    ("garbage", {}, "submission_unknown", 1, "unknown"),
+    ("cut_reply", {}, "submission_unknown", 1, "unknown"),
+    ("empty_200", {}, "submission_unknown", 1, "unknown"),
+    ("empty_object", {}, "submission_unknown", 1, "unknown"),
+    ("cut_json", {}, "submission_unknown", 1, "unknown"),
+    ("no_id", {}, "submission_unknown", 1, "unknown"),
+    ("error_500", {}, "submission_unknown", 1, "unknown"),
+    ("bad_gateway", {}, "submission_unknown", 1, "unknown"),
+    ("gateway_timeout", {}, "submission_unknown", 1, "unknown"),
+    ("cloudflare_5xx", {}, "submission_unknown", 1, "unknown"),
+    ("request_timeout", {}, "submission_unknown", 1, "unknown"),
+    ("unavailable", {}, "submission_unknown", 1, "unknown"),
+    ("cloudflare_challenge", {}, "submission_unknown", 1, "unknown"),
+    ("unknown_envelope", {}, "submission_unknown", 1, "unknown"),
+    ("rate_limit", {}, "busy", 4, "no"),
+    ("empty_429", {}, "busy", 4, "no"),
+    ("rate_limit", {"retry_after": 90}, "busy", 1, "no"),
+    ("rate_limit", {"headers": {"x-should-retry": "false"}}, "busy", 1, "no"),
+    ("concurrency", {}, "busy", 4, "no"),
+    ("rate_limit_exhausted", {}, "busy", 4, "no"),
+    ("busy", {"retry_after": 0}, "busy", 4, "no"),
+    ("heavy_load", {}, "busy", 4, "no"),
+    ("overloaded", {}, "busy", 4, "no"),
+    ("queue_full", {}, "busy", 4, "no"),
+    ("too_early", {}, "busy", 2, "no"),
+    ("not_found", {}, "endpoint_unavailable", 4, "no"),
+    ("method_not_allowed", {}, "endpoint_unavailable", 4, "no"),
+    ("not_implemented", {}, "endpoint_unavailable", 4, "no"),
+    ("redirect", {}, "endpoint_unavailable", 4, "no"),
+    ("redirect_other_origin", {}, "endpoint_unavailable", 4, "no"),
+    ("no_channel", {}, "endpoint_unavailable", 4, "no"),
+    ("paused", {}, "endpoint_unavailable", 4, "no"),
+    ("quota", {}, "quota", 1, "no"),
+    ("quota_429", {}, "quota", 1, "no"),
+    ("payment_required", {}, "quota", 1, "no"),
+    ("unauthorized", {}, "authentication", 1, "no"),
+    ("forbidden", {}, "authentication", 1, "no"),
+    ("bad_request", {}, "invalid_request", 1, "no"),
+    ("moderation", {}, "invalid_request", 1, "no"),
+    ("conflict", {}, "invalid_request", 1, "no"),
+    ("too_large", {}, "invalid_request", 1, "no"),
+    ("unsupported_media_type", {}, "invalid_request", 1, "no"),
+    ("unprocessable", {}, "invalid_request", 1, "no"),
+    ("teapot", {}, "invalid_request", 1, "no"),
+]
+
+
+@pytest.mark.parametrize(("fault", "options", "code", "arrived", "charged"), ROWS)
+def test_a_create_meets_each_row_of_the_table(
+    drive: Drive, box: Sandbox, fault: str, options: dict[str, Any], code: str, arrived: int, charged: str
+) -> None:
+    box.script("create", fault, times=None, **options)
+    with pytest.raises(SoraError) as caught:
+        drive(box.base_url, "create", VIDEO, settings={"timeout": 0.5 if fault == "hang" else 20.0})
+    posts = [request for request in box.requests if request.method == "POST"]
+    assert (caught.value.code, len(posts), caught.value.charged) == (code, arrived, charged)
+    assert box.creates <= 1
+    assert KEY not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize(("fault", "options", "code", "arrived", "charged"), [row for row in ROWS if row[3] == 4])
+def test_a_create_outlasts_what_passes(
+    drive: Drive, box: Sandbox, fault: str, options: dict[str, Any], code: str, arrived: int, charged: str
+) -> None:
+    box.script("create", fault, times=2, **options)
+    assert drive(box.base_url, "create", VIDEO).task_id.startswith("task_")
+    assert box.creates == 1
+
+
+@pytest.mark.parametrize("fault", ["redirect_307", "redirect_308"])
+def test_a_create_follows_a_redirect_that_keeps_it_whole(drive: Drive, box: Sandbox, fault: str) -> None:
+    box.script("create", fault)
+    drive(box.base_url, "create", VIDEO)
+    assert box.creates == 1
+
+
+def test_a_create_is_read_from_text_plain(drive: Drive, box: Sandbox) -> None:
+    box.script("create", "text_plain")
+    assert drive(box.base_url, "create", VIDEO).task_id.startswith("task_")
+
+
+def test_pages_on_both_routes_cost_nothing(drive: Drive, box: Sandbox) -> None:
+    box.script("create", "html_200", times=None)
+    box.script("list", "html_200", times=None)
+    with pytest.raises(EndpointUnavailableError) as caught:
+        drive(box.base_url, "create", VIDEO)
+    assert (caught.value.charged, box.creates) == ("no", 0)
+
+
+def test_a_page_over_an_accepted_create_is_adopted_and_not_repeated(drive: Drive, box: Sandbox) -> None:
+    box.script("create", "html_200", accept=True)
+    task = drive(box.base_url, "create", VIDEO)
+    assert box.creates == 1
+    assert box.task(task.task_id)["id"] == task.task_id
+
+
+PASSING = [
+    *("reset", "close", "garbage", "cut_reply", "empty_200", "cut_json", "error_500", "bad_gateway"),
+    *("gateway_timeout", "cloudflare_5xx", "request_timeout", "unavailable", "cloudflare_challenge"),
+    *("unknown_envelope", "rate_limit", "empty_429", "busy", "heavy_load", "overloaded", "queue_full", "not_found"),
+    *("method_not_allowed", "not_implemented", "redirect", "no_channel", "paused", "html_200"),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_look_outlasts_what_passes(drive: Drive, box: Sandbox, fault: str) -> None:
+    task = drive(box.base_url, "create", VIDEO)
+    options = {"retry_after": 0} if fault == "busy" else {}
+    box.script("list", fault, times=2, **options)
+    assert drive(box.base_url, "query", task.task_id).task_id == task.task_id
+
+
+@pytest.mark.parametrize("fault", ["unauthorized", "forbidden", "quota", "bad_request", "teapot"])
+def test_a_look_that_is_refused_is_not_repeated(drive: Drive, box: Sandbox, fault: str) -> None:
+    box.script("list", fault, times=None)
+    with pytest.raises(SoraError) as caught:
+        drive(box.base_url, "query", "task_01jy8k72axednrjcnvmkwpqp11")
+    assert not caught.value.retryable
+    assert len(box.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "kind"),
+    [
+        ("moderation_input", "failed", "moderation_input"),
+        ("moderation_output", "failed", "moderation_output"),
+        ("no_output", "failed", "no_output"),
+        ("failed", "failed", None),
+        ("cancelled", "cancelled", "cancelled"),
+    ],
+)
+def test_a_task_may_end_without_a_video(drive: Drive, box: Sandbox, ending: str, status: str, kind: str | None) -> None:
+    box.script("task", ending)
+    task = drive(box.base_url, "create", VIDEO)
+    with pytest.raises(TaskFailedError) as caught:
+        drive(box.base_url, "wait", task.task_id)
+    assert caught.value.task.status == status
+    assert kind is None or caught.value.task.failure.kind == kind
+    assert caught.value.charged == "yes"
+
+
+def test_a_task_may_be_invisible_for_a_while(drive: Drive, box: Sandbox) -> None:
+    box.script("task", "invisible", seconds=2)
+    assert drive(box.base_url, "generate", VIDEO).status == "succeeded"
+
+
+@pytest.mark.parametrize("waiting", ["stuck", "hanging"])
+def test_a_wait_ends_within_a_second_of_its_deadline(drive: Drive, box: Sandbox, waiting: str) -> None:
+    box.script("task", "stuck")
+    task = drive(box.base_url, "create", VIDEO)
+    if waiting == "hanging":
+        box.script("list", "hang", times=None)
+    start = time.monotonic()  # a deadline is about real seconds
+    with pytest.raises((WaitTimeoutError, LostReplyError, NotSentError)) as caught:
+        drive(box.base_url, "wait", task.task_id, timeout=1.0)
+    assert 1.0 <= time.monotonic() - start < 2.2
+    assert caught.value.task_id == task.task_id
+
+
+@pytest.mark.parametrize("fault", ["expired", "gone", "reset", "cut_stream", "lying_length", "bad_gateway"])
+def test_a_download_outlasts_what_passes(drive: Drive, box: Sandbox, tmp_path: Path, fault: str) -> None:
+    task = drive(box.base_url, "generate", VIDEO)
+    box.script("download", fault, times=1)
+    (file,) = drive(box.base_url, "download", task, tmp_path)
+    assert file.read_bytes()[4:8] == b"ftyp"
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert box.creates == 1
+
+
+@pytest.mark.parametrize("fault", ["html_200", "cut_stream", "lying_length", "expired"])
+def test_a_download_that_cannot_be_whole_leaves_nothing_under_its_name(
+    drive: Drive, box: Sandbox, tmp_path: Path, fault: str
+) -> None:
+    task = drive(box.base_url, "generate", VIDEO)
+    box.script("download", fault, times=None)
+    with pytest.raises(DownloadError) as caught:
+        drive(box.base_url, "download", task, tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".part"]
+    assert caught.value.charged == "yes"
+    assert box.creates == 1
+
+
+def test_an_expired_address_is_renewed_by_a_look(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    box.script("task", "expired_url")
+    task = drive(box.base_url, "generate", VIDEO, directory=tmp_path)
+    assert task.generations[0].file.exists()
+    assert box.creates == 1
+
+
+def test_a_finished_file_is_not_fetched_again(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    task = drive(box.base_url, "generate", VIDEO, directory=tmp_path)
+    fetched = len(box.requests)
+    drive(box.base_url, "download", task, tmp_path)
+    assert len(box.requests) == fetched
+
+
+def test_a_running_task_has_nothing_to_download(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    box.script("task", "stuck")
+    task = drive(box.base_url, "create", VIDEO)
+    with pytest.raises(DownloadError, match="nothing to save yet"):
+        drive(box.base_url, "download", task.task_id, tmp_path)
+
+
+# --- the key and where it goes ----------------------------------------------------------------------------------
+
+
+def test_the_key_never_follows_a_download_to_another_origin(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    task = drive(box.base_url, "generate", VIDEO)
+    box.script("download", "redirect_other_host")
+    drive(box.base_url, "download", task, tmp_path)
+    first, second = [request for request in box.requests if request.route == "download"][-2:]
+    assert first.authorized
+    assert not second.authorized
+
+
+# --- what never left --------------------------------------------------------------------------------------------
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_a_refused_connection_is_tried_again_and_charged_no(drive: Drive) -> None:
+    with pytest.raises(NotSentError) as caught:
+        drive(f"http://127.0.0.1:{unused_port()}", "create", VIDEO)
+    assert (caught.value.charged, caught.value.retryable) == ("no", True)
+
+
+def test_a_name_nobody_has_is_not_tried_again(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def resolve(*arguments: Any, **_: Any) -> Any:
+        asked.append(arguments)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(NotSentError) as caught:
+        drive("http://nosuch.invalid", "create", VIDEO)
+    assert (caught.value.charged, caught.value.retryable, len(asked)) == ("no", False, 1)
+
+
+def test_a_plain_port_behind_https_was_never_sent_to(drive: Drive) -> None:
+    with RawGateway(lambda connection, *_: connection.close()) as gateway:
+        with pytest.raises(NotSentError) as caught:
+            drive(gateway.base_url.replace("http:", "https:"), "create", VIDEO, settings={"timeout": 2.0})
+        assert caught.value.charged == "no"
+        assert gateway.posts == 0
+
+
+def test_creates_travel_on_fresh_connections(drive: Drive) -> None:
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        connection.reply({"id": f"task_{time.monotonic_ns()}"} if method == "POST" else {"task_responses": []})
+
+    with RawGateway(answer) as gateway, Sora(base_url=gateway.base_url, api_key=KEY) as sora:
+        for _ in range(3):
+            sora.create(VIDEO)
+        assert (gateway.posts, gateway.connections) == (3, 3)
+        for _ in range(3):
+            sora.list()
+        assert gateway.connections == 4, "looks share one"
+
+
+# --- callers who go ---------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A gateway that answers creates when told to, and lists at once."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def __call__(self, connection: Connection, method: str, path: str, body: bytes) -> None:
+        if method == "POST":
+            self.go.wait(10)
+            connection.reply({"id": "task_slow"})
+        else:
+            connection.reply({"task_responses": []})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Real time passes here: another thread is at work."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # what is waited for happens in threads
+            await asyncio.sleep(0.005)
+
+
+async def test_a_create_that_has_left_is_finished_and_written_down() -> None:
+    slow = Slow()
+    with RawGateway(slow) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY) as sora:
+            create = asyncio.create_task(sora.create(VIDEO, key="k"))
+            await until(lambda: gateway.posts == 1)
+            create.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await create
+            slow.go.set()
+            ledger = sora.gateway.ledger
+            await until(lambda: getattr(ledger.find("k"), "state", None) == "accepted")
+            assert (await sora.create(VIDEO, key="k")).task_id == "task_slow"
+            assert gateway.posts == 1
+
+
+async def test_closing_waits_for_a_create_whose_caller_has_gone() -> None:
+    slow = Slow()
+    with RawGateway(slow) as gateway:
+        sora = AsyncSora(base_url=gateway.base_url, api_key=KEY)
+        create = asyncio.create_task(sora.create(VIDEO, key="k"))
+        await until(lambda: gateway.posts == 1)
+        create.cancel()
+        threading.Timer(0.1, slow.go.set).start()
+        await sora.close()
+        row = sora.gateway.ledger.find("k")
+        assert row is not None
+        assert row.state == "accepted"
+
+
+async def test_a_create_still_queueing_is_not_sent() -> None:
+    slow = Slow()
+    with RawGateway(slow) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY) as sora:
+            first = [asyncio.create_task(sora.create(VIDEO)) for _ in range(IN_FLIGHT)]
+            await until(lambda: gateway.posts == IN_FLIGHT)
+            queued = asyncio.create_task(sora.create(VIDEO, key="queued"))
+            await asyncio.sleep(0)
+            queued.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await queued
+            slow.go.set()
+            await asyncio.gather(*first)
+            assert gateway.posts == IN_FLIGHT
+            assert sora.gateway.ledger.find("queued") is None
+
+
+async def test_a_create_in_backoff_is_not_sent() -> None:
+    with RawGateway(lambda connection, *_: connection.reply({}, 429)) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY, retry=Retry(first=30, longest=30)) as sora:
+            create = asyncio.create_task(sora.create(VIDEO, key="k"))
+            await until(lambda: gateway.posts == 1 and getattr(sora.gateway.ledger.find("k"), "state", "") == "refused")
+            create.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await create
+            assert gateway.posts == 1
+
+
+async def test_a_create_cancelled_at_any_moment_is_refused_unsent_or_accepted_once() -> None:
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        connection.reply({"id": f"task_{time.monotonic_ns()}"})
+
+    with RawGateway(answer) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY) as sora:
+            for moment in range(40):
+                key, before = f"k{moment}", gateway.posts
+                create = asyncio.create_task(sora.create(VIDEO, key=key))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                create.cancel()
+                await asyncio.gather(create, return_exceptions=True)
+                await until(lambda key=key: getattr(sora.gateway.ledger.find(key), "state", "refused") != "intended")
+                row = sora.gateway.ledger.find(key)
+                state = row.state if row else "nothing"
+                assert (state, gateway.posts - before) in {("nothing", 0), ("refused", 0), ("accepted", 1)}
+                again = await sora.create(VIDEO, key=key)
+                assert again.task_id
+                assert gateway.posts - before == 1
+
+
+async def test_a_thousand_cancelled_waits_at_a_hanging_gateway_leave_a_working_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sora_tools.client.async_sora.ABANDONED", 0.2)
+    hanging = threading.Event()
+
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        if not hanging.is_set():
+            gateway.stopped.wait(30)
+            return
+        connection.reply({"task_responses": [{"id": f"task_{n}", "status": "running"} for n in range(20)]})
+
+    with RawGateway(answer) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY, timeout=1.0) as sora:
+
+            async def one(number: int) -> None:
+                call = sora.wait(f"task_{number % 20}") if number % 2 else sora.query(f"task_{number % 20}")
+                async with asyncio.timeout(0.001 * (number % 100)):
+                    await call
+
+            outcomes = await asyncio.gather(*map(one, range(1000)), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {TimeoutError}
+            hanging.set()
+            for _ in range(20):
+                tasks = await asyncio.gather(*(sora.query(f"task_{n}") for n in range(10)))
+                assert [task.status for task in tasks] == ["running"] * 10
+            wires = sora._wires[asyncio.get_running_loop()]
+            await until(lambda: not wires.errands)
+            assert wires.look_gate._value == IN_FLIGHT
+            assert not wires.board.wanted()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_many_waits_share_list_requests() -> None:
+    with Sandbox(speed=3, render=False) as box:
+        async with AsyncSora(base_url=box.base_url, api_key=KEY) as sora:
+            tasks = await asyncio.gather(*(sora.create(VIDEO, prompt=f"fly man {n}") for n in range(50)))
+            before = len(box.requests)
+            done = await asyncio.gather(*(sora.wait(task.task_id) for task in tasks))
+            assert {task.status for task in done} == {"succeeded"}
+            assert len(box.requests) - before <= 8
+
+
+def test_waits_of_many_threads_share_list_requests(box: Sandbox) -> None:
+    with Sora(base_url=box.base_url, api_key=KEY) as sora, ThreadPoolExecutor(20) as pool:
+        tasks = list(pool.map(lambda n: sora.create(VIDEO, prompt=f"fly {n}"), range(20)))
+        before = len(box.requests)
+        done = list(pool.map(lambda task: sora.wait(task.task_id), tasks))
+        assert {task.status for task in done} == {"succeeded"}
+        assert len(box.requests) - before <= 10
+
+
+async def test_lost_replies_do_not_block_each_other() -> None:
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        if method == "POST":
+            connection.reply(b"<html>", content_type="text/html")
+        else:
+            connection.reply({"task_responses": []})
+
+    with RawGateway(answer) as gateway:
+        async with AsyncSora(base_url=gateway.base_url, api_key=KEY, retry=QUICK) as sora:
+            async with asyncio.timeout(10):
+                outcomes = await asyncio.gather(*(sora.create(VIDEO) for _ in range(24)), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {EndpointUnavailableError}
+
+
+# --- loops, threads, forks, ends --------------------------------------------------------------------------------
+
+
+def test_one_client_serves_one_loop_after_another(box: Sandbox) -> None:
+    sora = AsyncSora(base_url=box.base_url, api_key=KEY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(3):
+            asyncio.run(sora.create(VIDEO, key=f"k{number}"))
+            assert sora._wires == {}
+        gc.collect()
+    assert box.creates == 3
+
+
+def test_one_client_serves_loops_in_two_threads_at_once(box: Sandbox) -> None:
+    sora = AsyncSora(base_url=box.base_url, api_key=KEY)
+
+    def work(number: int) -> VideoTask:
+        async def main() -> VideoTask:
+            return await sora.generate(VIDEO, prompt=f"loop {number}")
+
+        return asyncio.run(main())
+
+    with ThreadPoolExecutor(2) as pool:
+        assert {task.status for task in pool.map(work, range(4))} == {"succeeded"}
+    assert box.creates == 4
+
+
+def test_one_client_serves_many_threads(box: Sandbox) -> None:
+    with Sora(base_url=box.base_url, api_key=KEY) as sora, ThreadPoolExecutor(16) as pool:
+        tasks = list(pool.map(lambda n: sora.create(VIDEO, key=f"k{n % 20}"), range(40)))
+    assert box.creates == 20
+    assert len({task.task_id for task in tasks}) == 20
+
+
+async def test_the_same_key_at_once_is_one_create(box: Sandbox) -> None:
+    async with AsyncSora(base_url=box.base_url, api_key=KEY) as sora:
+        tasks = await asyncio.gather(*(sora.create(VIDEO, key="one") for _ in range(20)))
+    assert box.creates == 1
+    assert len({task.task_id for task in tasks}) == 1
+
+
+def test_a_closed_client_says_so_and_closes_again(drive: Drive, box: Sandbox) -> None:
+    sora = Sora(base_url=box.base_url, api_key=KEY)
+    sora.list()
+    sora.close()
+    sora.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        sora.list()
+
+    async def main() -> None:
+        later = AsyncSora(base_url=box.base_url, api_key=KEY)
+        await later.list()
+        await later.close()
+        await later.close()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await later.list()
+
+    asyncio.run(main())
+
+
+def test_a_client_sharing_another_shares_its_ledger_and_cool_downs(box: Sandbox) -> None:
+    sora = Sora(base_url=box.base_url, api_key=KEY, retry=QUICK)
+    task = sora.create(VIDEO, key="k")
+    box.script("create", "not_implemented", times=None)
+    with pytest.raises(EndpointUnavailableError):
+        sora.create(VIDEO)
+    posts = len(box.requests)
+
+    async def main() -> None:
+        async with AsyncSora.sharing(sora) as later:
+            assert (await later.create(VIDEO, key="k")).task_id == task.task_id
+            with pytest.raises(EndpointUnavailableError, match="moment ago"):
+                await later.create(VIDEO)
+
+    asyncio.run(main())
+    sora.close()
+    assert len(box.requests) == posts
+
+
+def _in_a_fork(sora: Sora, answer: Any) -> None:
+    answer.put(sora.list().tasks[0].task_id)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads is what is tested
+def test_a_forked_child_lays_its_own_wires(box: Sandbox) -> None:
+    with Sora(base_url=box.base_url, api_key=KEY) as sora:
+        task = sora.create(VIDEO)
+        fork = multiprocessing.get_context("fork")
+        answer = fork.SimpleQueue()
+        child = fork.Process(target=_in_a_fork, args=(sora, answer))
+        child.start()
+        child.join(20)
+        assert answer.get() == task.task_id
+        assert sora.list().tasks[0].task_id == task.task_id
+        answer.close()
+
+
+# --- the cost of an import --------------------------------------------------------------------------------------
+
+
+def measured(statement: str) -> float:
+    """The best of several fresh interpreters' seconds for a statement."""
+    program = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+        for _ in range(7)
+    ]
+    return min(times)
+
+
+def test_importing_the_package_opens_and_loads_nothing() -> None:
+    assert measured("import sora_tools") < 0.015
+    heavy = "{'langchain_core', 'httpx', 'pydantic', 'av', 'typer'}"
+    program = f"import sora_tools, sys; print(sorted({heavy} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == "[]"
+
+
+def test_importing_the_client_costs_little_more_than_its_libraries() -> None:
+    # pydantic loads itself on the first use of a name, so the names that we use are asked for on both sides
+    names = "BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator"
+    libraries = f"import httpx; from pydantic import {names}; from tenacity import Retrying"
+    assert measured("from sora_tools import Sora") <= 1.25 * measured(libraries)
