@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from .errors import ConfigurationError
 
 DEFAULT_TIMEOUT: Final = 20.0
+_SHORTEST_SECRET: Final = 8
 _KNOWN_ENDINGS: Final = re.compile(r"(/v1|/sora(/backend(/video_gen)?)?)?/*$")
 
 
@@ -42,6 +43,23 @@ class Settings:
     def origin(self) -> str:
         """Scheme, host and port: the only place the key goes to."""
         return origin(self.base_url)
+
+    @property
+    def secret(self) -> str:
+        """The key, to be masked wherever a gateway quotes it; "" where it is too short to be told from a word."""
+        key = self.api_key.get_secret_value()
+        return key if len(key) >= _SHORTEST_SECRET else ""
+
+    def fetchable(self, url: str) -> bool:
+        """Whether a video may be fetched from here: https, or http on the gateway's own host or this machine."""
+        try:
+            parts = urlsplit(url)
+            near = (urlsplit(self.base_url).hostname, "localhost", "127.0.0.1", "::1")
+            return bool(parts.hostname) and (
+                parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in near)
+            )
+        except ValueError:
+            return False
 
     def url(self, path: str) -> str:
         """The whole address of a path below the gateway; an address stays as it is."""

@@ -105,7 +105,10 @@ class Ledger(Protocol):
         ...
 
     def of_thread(self, thread: str | None, limit: int, before: str | None = None) -> list[Submission]:
-        """A conversation's submissions (all, for None), newest first, from the one after the key ``before``."""
+        """A conversation's submissions, newest first, from the one after the key or task id ``before``.
+
+        None is where submissions outside any conversation belong.
+        """
         ...
 
 
@@ -156,7 +159,7 @@ class MemoryLedger:
 
     def of_thread(self, thread: str | None, limit: int, before: str | None = None) -> list[Submission]:
         with self._lock:
-            rows = [row for row in reversed(self._rows.values()) if thread is None or row.thread == thread]
+            rows = [row for row in reversed(self._rows.values()) if row.thread == thread]
         start = (
             next((index + 1 for index, row in enumerate(rows) if before in (row.key, row.task_id)), 0) if before else 0
         )

@@ -71,7 +71,8 @@ def shared_sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def box(shared_sandbox: Sandbox) -> Iterator[Sandbox]:
+def box(shared_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    monkeypatch.setattr("sora_tools.flow.look.SHORTEST", 0.05)
     shared_sandbox.world.reset()
     shared_sandbox.clear()
     yield shared_sandbox
@@ -633,7 +634,8 @@ async def test_many_waits_share_list_requests() -> None:
             assert len(box.requests) - before <= 8
 
 
-def test_waits_of_many_threads_share_list_requests(box: Sandbox) -> None:
+def test_waits_of_many_threads_share_list_requests(shared_sandbox: Sandbox) -> None:
+    box = shared_sandbox
     with Sora(base_url=box.base_url, api_key=KEY) as sora, ThreadPoolExecutor(20) as pool:
         tasks = list(pool.map(lambda n: sora.create(VIDEO, prompt=f"fly {n}"), range(20)))
         before = len(box.requests)

@@ -16,13 +16,13 @@ OURS = {"pydantic", "pydantic_core", "sora_tools", *sys.stdlib_module_names} - {
 HOMES = {
     "httpx": {"client"},
     "tenacity": {"retry.py"},
-    "langchain_core": {"tools.py", "demo.py"},
+    "langchain_core": {"tools", "demo.py"},
     "langchain": {"demo.py"},
     "av": {"media.py", "sandbox"},
     "PIL": {"media.py", "sandbox"},
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
-    "rich": {"cli.py", "demo.py"},
+    "rich": {"cli.py", "screen.py"},
     "typer": {"cli.py"},
 }
 

@@ -7,13 +7,13 @@ look, never by a new create.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-from ..config import origin
 from ..errors import ConfigurationError, DownloadError, SoraError
 from ..events import Downloading, Saved
 from ..schemas import Generation, VideoTask
@@ -57,7 +57,7 @@ def download(
     yield Do(_make, (folder,))
     saved = []
     for index in range(len(task.generations)):
-        task, path = yield from _save(gateway, task, index, folder, float("inf") if deadline is None else deadline)
+        task, path = yield from _save(gateway, task, index, folder, math.inf if deadline is None else deadline)
         saved.append(path)
     generations = tuple(
         generation.model_copy(update={"file": path}) for generation, path in zip(task.generations, saved, strict=True)
@@ -75,7 +75,7 @@ def _save(gateway: Gateway, task: VideoTask, index: int, folder: Path, deadline:
     except DownloadError as error:
         if error.http_status not in _GONE:
             raise
-        task = yield from query(gateway, task.task_id)
+        task = yield from query(gateway, task.task_id, min(gateway.patience, deadline - gateway.clock()))
         if index >= len(task.generations) or task.generations[index].url == generation.url:
             raise
         yield from _fetch(gateway, task, task.generations[index], path, deadline)
@@ -83,7 +83,7 @@ def _save(gateway: Gateway, task: VideoTask, index: int, folder: Path, deadline:
 
 
 def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path, deadline: float) -> Flow[None]:
-    url = address(gateway, generation)
+    url = generation.url or ""
 
     def attempt() -> Flow[None]:
         try:
@@ -111,7 +111,7 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
 
 
 def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: float) -> Flow[None]:
-    reply = yield from _opened(gateway, url)
+    reply = yield from _opened(gateway, url, deadline)
     total = _length(reply)
     part = path.with_name(f"{path.name}.part")
     file: IO[bytes] = yield Do(part.open, ("wb",))
@@ -122,7 +122,7 @@ def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: floa
             received += len(chunk)
             yield Tell(Downloading(task_id, path, received, total))
             if gateway.clock() > deadline:
-                raise DownloadError("There was no time left to download the video.", hint="Download it again.")
+                raise _no_time_left()
         yield Do(_sync, (file,))
     finally:
         file.close()
@@ -134,10 +134,15 @@ def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: floa
     yield Tell(Saved(task_id, path, received))
 
 
-def _opened(gateway: Gateway, url: str) -> Flow[Reply]:
+def _opened(gateway: Gateway, url: str, deadline: float) -> Flow[Reply]:
     """The reply that carries the file, redirects followed."""
     for _ in range(_MOST_REDIRECTS + 1):
-        reply: Reply = yield Open(checked_url(gateway, url), gateway.settings.timeout)
+        if not gateway.settings.fetchable(url):
+            raise DownloadError("The video's address is not https.", hint="Nothing was fetched.", retryable=False)
+        patience = min(gateway.settings.timeout, deadline - gateway.clock())
+        if patience <= 0:
+            raise _no_time_left()
+        reply: Reply = yield Open(url, patience)
         location = reply.headers.get("location")
         if reply.status in (301, 302, 303, 307, 308) and location:
             url = urljoin(url, location)
@@ -153,29 +158,8 @@ def _opened(gateway: Gateway, url: str) -> Flow[Reply]:
     raise DownloadError("The video's address redirects in circles.", retryable=False)
 
 
-def address(gateway: Gateway, generation: Generation) -> str:
-    """The whole address of a generation's video."""
-    if not generation.url:
-        raise DownloadError("The gateway gave no address for this video.", retryable=False)
-    return urljoin(f"{gateway.settings.base_url}/", generation.url)
-
-
-def checked_url(gateway: Gateway, url: str) -> str:
-    """An address that may be fetched: https, or whatever the operator's own gateway is served by."""
-    try:
-        parts = urlsplit(url)
-        allowed = bool(parts.hostname) and (
-            parts.scheme == "https" or (parts.scheme == "http" and _is_near(gateway, url, parts.hostname or ""))
-        )
-    except ValueError:
-        allowed = False
-    if not allowed:
-        raise DownloadError("The video's address is not https.", hint="Nothing was fetched.", retryable=False)
-    return url
-
-
-def _is_near(gateway: Gateway, url: str, host: str) -> bool:
-    return origin(url) == gateway.settings.origin or host in ("localhost", "127.0.0.1", "::1")
+def _no_time_left() -> DownloadError:
+    return DownloadError("There was no time left to download the video.", hint="Download it again.")
 
 
 def file_name(task: VideoTask, index: int) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin
 
 from ..config import Settings, origin
@@ -19,6 +19,7 @@ from ..errors import EndpointUnavailableError, NotSentError, SoraError
 from ..events import Retrying
 from ..ledger import Ledger
 from ..retry import Retry
+from ..schemas import Failure, Generation, TaskPage, VideoTask
 from ..wire import Call, Dialect, Reply, Route
 from .wishes import Flow, Send, Sleep, Tell
 
@@ -94,9 +95,9 @@ def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
             break
         call = onward
     try:
-        return call.read(reply)
+        return _resolved(gateway, call.read(reply))
     except SoraError as error:
-        error.without(gateway.settings.api_key.get_secret_value())
+        error.without(gateway.settings.secret)
         raise
 
 
@@ -133,6 +134,35 @@ def ask(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
     except EndpointUnavailableError as error:
         gateway.cool_down.begin(call.route, error)
         raise
+
+
+def _resolved(gateway: Gateway, answer: T) -> T:
+    """The same answer with whole addresses; one that may not be fetched counts as none."""
+    resolved: Any = answer
+    if isinstance(answer, TaskPage):
+        resolved = answer.model_copy(update={"tasks": tuple(_resolved(gateway, task) for task in answer.tasks)})
+    elif isinstance(answer, VideoTask) and answer.generations:
+        generations = tuple(_made_whole(gateway, generation) for generation in answer.generations)
+        resolved = answer.model_copy(update={"generations": generations})
+        if answer.status == "succeeded" and not any(generation.url for generation in generations):
+            failure = Failure(kind="no_output", message="The gateway gives no address that may be fetched.")
+            resolved = resolved.model_copy(update={"status": "failed", "failure": failure})
+    return cast(T, resolved)
+
+
+def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
+    def whole(url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            absolute = urljoin(f"{gateway.settings.base_url}/", url)
+        except ValueError:
+            return None
+        return absolute if gateway.settings.fetchable(absolute) else None
+
+    encodings = {name: address for name, url in generation.encodings.items() if (address := whole(url))}
+    addresses = {"url": whole(generation.url), "thumbnail_url": whole(generation.thumbnail_url), "encodings": encodings}
+    return generation.model_copy(update=addresses)
 
 
 def _onward(gateway: Gateway, call: Call[T], reply: Reply) -> Call[T] | None:

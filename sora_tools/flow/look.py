@@ -31,6 +31,9 @@ from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 INVISIBLE: Final = 60.0
 """Seconds after its creation during which a task may be missing from the gateway's answers."""
 
+UNVOUCHED: Final = 10.0
+"""The same for an id that neither the ledger nor a time within it vouches for."""
+
 LAST_LOOK: Final = 0.8
 """Seconds after the deadline that the last look may take."""
 
@@ -38,7 +41,11 @@ _PAGE: Final = 100
 _MOST_PAGES: Final = 10
 _SHARED_PAGES: Final = 5
 _TICK: Final = 0.05
-_SHORTEST, _LONGEST, _SHARE_OF_AGE = 1.0, 15.0, 0.05
+
+SHORTEST: Final = 1.0
+"""Seconds between two looks of one wait at least."""
+
+_LONGEST, _SHARE_OF_AGE = 15.0, 0.05
 
 
 def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow[VideoTask]:
@@ -61,20 +68,23 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
         raise
 
 
-def listed(gateway: Gateway, limit: int = 10, before: str | None = None) -> Flow[TaskPage]:
+def listed(
+    gateway: Gateway, limit: int = 10, before: str | None = None, patience: float | None = None
+) -> Flow[TaskPage]:
     """One page of the gateway's list, newest first.
 
     Args:
         gateway: Whom to ask.
         limit: Tasks on the page, 1 to 100.
         before: The task id after which the page begins; None for the newest.
+        patience: Seconds it may take in all.
     """
     if not 1 <= limit <= _PAGE:
         raise InvalidRequestError(f"limit: {limit} was given; 1 to {_PAGE} is allowed.")
     call = gateway.dialect.list(limit, None if before is None else checked_id(before))
     if call is None:
         raise EndpointUnavailableError(f"The {gateway.dialect.name} format has no list.", charged="no", retryable=False)
-    return (yield from ask(gateway, call, gateway.clock() + gateway.patience))
+    return (yield from ask(gateway, call, gateway.clock() + (gateway.patience if patience is None else patience)))
 
 
 def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
@@ -98,7 +108,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     deadline = start + timeout
     task_id, submission = yield from identify(gateway, task_id)
     born = _born(task_id, submission)
-    visible = start + (INVISIBLE if born is None else max(0.0, born + INVISIBLE - gateway.now()))
+    visible = start + (UNVOUCHED if born is None else max(0.0, born + INVISIBLE - gateway.now()))
     last: VideoTask | None = None
     trouble: SoraError | None = None
     pause = 0.0
@@ -269,8 +279,8 @@ def _timed_out(task_id: str, timeout: float, last: VideoTask | None, trouble: So
 def _pause(gateway: Gateway, age: float, last: VideoTask | None) -> float:
     """Seconds until the next look is due."""
     if last is not None and last.poll_after is not None:
-        return max(_SHORTEST / 2, last.poll_after)
-    return min(_LONGEST, max(_SHORTEST, age * _SHARE_OF_AGE)) * (0.9 + 0.2 * gateway.jitter())
+        return max(SHORTEST / 2, last.poll_after)
+    return min(_LONGEST, max(SHORTEST, age * _SHARE_OF_AGE)) * (0.9 + 0.2 * gateway.jitter())
 
 
 class Board:

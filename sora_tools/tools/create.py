@@ -1,0 +1,107 @@
+"""``create_video``: the tool that spends money."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from langchain_core.tools import ArgsSchema
+from pydantic import Field, SkipValidation
+
+from .. import flow as flows
+from ..client.async_sora import AsyncSora
+from ..client.sora import Sora
+from ..errors import InvalidRequestError, SoraError
+from ..events import Event, Submitted
+from ..flow import Flow
+from . import answers
+from .answers import Answer
+from .arguments import CreateVideoArgs
+from .shared import LONGEST_CALL, SoraTool
+
+
+class CreateVideoTool(SoraTool):
+    """Start one paid video job at a Sora-format gateway, once, and return at once.
+
+    Setup:
+        Install ``sora-tools`` and set the gateway's address and key.
+
+        .. code-block:: bash
+
+            pip install sora-tools
+            export SORA_BASE_URL="https://gateway.example"
+            export SORA_API_KEY="sk-..."
+
+    Key init args:
+        base_url: The gateway's address (else ``SORA_BASE_URL``).
+        api_key: The gateway's key (else ``SORA_API_KEY``).
+        dialect, model, timeout, retry, ledger, headers: As in :class:`~sora_tools.Sora`.
+        sora, async_sora: Clients to use in place of these settings.
+
+    Instantiation:
+        .. code-block:: python
+
+            from sora_tools import CreateVideoTool
+
+            tool = CreateVideoTool(base_url="https://gateway.example", api_key="sk-...")
+
+    Invocation with args:
+        .. code-block:: python
+
+            tool.invoke({"prompt": "fly man"})
+
+        .. code-block:: python
+
+            '{"task_id": "task_01...", "status": "queued", "progress": null, "next": "..."}'
+
+        A handled error comes back from this form as ordinary text, ``{"error": ...}``. Chains that should stop at it
+        take ``CreateVideoTool(handle_tool_error=False)``, which raises :class:`~sora_tools.SoraToolError`, or
+        ``RunnableLambda(sora.generate)``, which raises the :class:`~sora_tools.SoraError` itself.
+
+    Invocation with ToolCall:
+        .. code-block:: python
+
+            tool.invoke({"args": {"prompt": "fly man"}, "id": "1", "name": tool.name, "type": "tool_call"})
+
+        .. code-block:: python
+
+            ToolMessage(content='{"task_id": ...}', artifact={"type": "sora_video", "task": {...}, ...}, ...)
+
+        A handled error has ``status="error"`` and no artifact.
+
+    Raises:
+        ConfigurationError: A setting is missing or cannot work.
+    """
+
+    name: str = "create_video"
+    description: str = (
+        "Start one video generation job and return its task_id at once. "
+        "PAID: every call spends money at an external service and cannot be undone. "
+        "Rendering takes minutes; get the video later with query_video and the task_id. "
+        "Never call this twice for one request, not even when an earlier answer was an error that says "
+        'charged "unknown" or "yes": look it up with query_video instead.'
+    )
+    args_schema: Annotated[ArgsSchema | None, SkipValidation()] = CreateVideoArgs
+    metadata: dict[str, Any] | None = Field(
+        default_factory=lambda: {"provider": "sora", "paid": True, "read_only": False}
+    )
+
+    def __init__(self, *, sora: Sora | None = None, async_sora: AsyncSora | None = None, **given: Any) -> None:
+        super().__init__(sora=sora, async_sora=async_sora, **given)
+
+    def _conversation(self, told: list[Event], thread: str | None, prompt: str = "", **arguments: Any) -> Flow[Answer]:
+        gateway = self._sora.gateway
+        request = flows.requested(prompt, arguments)
+        if request.model is not None and gateway.settings.model not in (None, request.model):
+            raise InvalidRequestError(
+                f"model: {request.model!r} was given; this gateway's is {gateway.settings.model!r}.",
+                hint="Nothing was started and nothing was charged. Leave model out and call again.",
+            )
+        patience = min(LONGEST_CALL, gateway.patience)
+        try:
+            # Without a key of the caller's own, each tool call is a submission of its own.
+            task = yield from flows.create(gateway, request, key=None, thread=thread, patience=patience)
+        except SoraError as error:
+            error.retryable = error.retryable and error.charged == "no"
+            raise
+        submitted = next(event for event in reversed(told) if isinstance(event, Submitted))
+        return answers.of_created(task, request, submitted.key, self._secret, reused=submitted.reused)
