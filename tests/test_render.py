@@ -9,8 +9,10 @@ import av
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from sora_tools.sandbox import render
-from sora_tools.sandbox.render import Scene, lettering, render_thumbnail, render_video
+from sora_tools.sandbox import lettering
+from sora_tools.sandbox.lettering import lay_out
+from sora_tools.sandbox.render import render_thumbnail, render_video
+from sora_tools.sandbox.scene import Scene
 
 SMALL = {"width": 160, "height": 96}
 
@@ -166,7 +168,7 @@ def test_capitals_are_drawn_at_four_percent_of_the_height_or_more(size):
 
 @pytest.mark.parametrize("height", range(20, 2200, 97))
 def test_layout_keeps_to_its_room(height):
-    laid = lettering(
+    laid = lay_out(
         "Wide shot of a lighthouse in a storm. " * 9, width=height, height=height // 3, picture_height=height
     )
     assert laid.cap_height >= 0.04 * height
@@ -178,15 +180,15 @@ def test_layout_keeps_to_its_room(height):
 
 def test_a_short_prompt_stays_whole_and_a_long_word_is_cut():
     room = {"width": 300, "height": 200, "picture_height": 480}
-    assert lettering("  A \n fox ", **room).lines == ("A fox",)
+    assert lay_out("  A \n fox ", **room).lines == ("A fox",)
     word = "x" * 60
-    assert "".join(lettering(word, **room).lines) == word
-    assert lettering(" \n", **room) is None
-    assert lettering("fox", width=20, height=200, picture_height=480) is None
+    assert "".join(lay_out(word, **room).lines) == word
+    assert lay_out(" \n", **room) is None
+    assert lay_out("fox", width=20, height=200, picture_height=480) is None
 
 
 def test_chinese_stops_do_not_begin_a_line():
-    lines = render._wrap("海边，" * 40, render._builtin(), 170, 99)
+    lines = lettering._wrap("海边，" * 40, lettering.builtin_font(), 170, 99)
     assert len(lines) > 5
     assert not any(line.startswith("，") for line in lines)
     assert "".join(lines) == "海边，" * 40
@@ -194,31 +196,31 @@ def test_chinese_stops_do_not_begin_a_line():
 
 @pytest.fixture
 def no_system_fonts(monkeypatch):
-    monkeypatch.setattr(render, "SYSTEM_FONTS", ())
+    monkeypatch.setattr(lettering, "SYSTEM_FONTS", ())
 
 
 def test_a_notice_names_the_missing_font(no_system_fonts):
-    text = " ".join(lettering("一只猫 runs 在雨中", width=700, height=200, picture_height=480).lines)
+    text = " ".join(lay_out("一只猫 runs 在雨中", width=700, height=200, picture_height=480).lines)
     assert text == "runs (no CJK font on this machine: install fonts-noto-cjk)"
 
 
 def test_the_notice_is_whole_on_a_portrait_too(no_system_fonts):
     portrait = {"width": 640, "height": 367, "picture_height": 1080}
-    text = " ".join(lettering("一只猫在雨中 runs", **portrait).lines)
+    text = " ".join(lay_out("一只猫在雨中 runs", **portrait).lines)
     assert text == "runs (no CJK font on this machine: install fonts-noto-cjk)"
 
 
 def test_chinese_is_drawn_or_the_notice_is():
-    text = " ".join(lettering("一只猫", width=700, height=200, picture_height=480).lines)
+    text = " ".join(lay_out("一只猫", width=700, height=200, picture_height=480).lines)
     assert ("一只猫" in text) != ("fonts-noto-cjk" in text)
 
 
 def test_accents_and_dashes_are_simplified_where_no_font_has_them(no_system_fonts):
-    assert lettering("Café — ñandú × 2", width=700, height=200, picture_height=480).lines == ("Cafe - nandu x 2",)
+    assert lay_out("Café — ñandú × 2", width=700, height=200, picture_height=480).lines == ("Cafe - nandu x 2",)
 
 
 def test_what_nothing_can_draw_is_named_and_never_crashes(no_system_fonts):
-    text = " ".join(lettering("A dog 🐶 \ud800\x00\u202e runs", width=900, height=200, picture_height=480).lines)
+    text = " ".join(lay_out("A dog 🐶 \ud800\x00\u202e runs", width=900, height=200, picture_height=480).lines)
     assert text == "A dog runs (no font on this machine draws U+1F436)"
     for prompt in ("", "👩‍👩‍👧‍👦", "\ud800", "ا" * 50, "\U0010ffff", "a\u0301" * 90, "x" * 100_000):
         assert Scene(prompt, (120, 80), captions=[(0, prompt)]).picture(0).size == (120, 80)

@@ -26,13 +26,13 @@ MAX_VARIANTS = 8
 class OrderError(Exception):
     """The create breaks a rule; `param` names the field, `code` the rule."""
 
-    def __init__(self, param: str, message: str, code: str = "invalid_value", status: int = 400) -> None:
+    def __init__(self, param: str, message: str, code: str = "invalid_value") -> None:
         super().__init__(message)
-        self.param, self.message, self.code, self.status = param, message, code, status
+        self.param, self.message, self.code = param, message, code
 
     def answer(self) -> Answer:
         """The refusal as it goes over the wire."""
-        return error(self.status, self.message, param=self.param, code=self.code)
+        return error(400, self.message, param=self.param, code=self.code)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from .messages import Answer, Call, Manner, error, index_page, json_answer, storage_error
+from .messages import (
+    Answer,
+    Call,
+    Manner,
+    body_too_large,
+    error,
+    index_page,
+    invalid_url,
+    json_answer,
+    relay_error,
+    storage_error,
+    task_not_exist,
+)
 
 Options = Mapping[str, Any]
 Spoil = Callable[[Answer, Options, Call], Answer]
@@ -72,10 +84,6 @@ def _page(status: int, title: str, server: str = "nginx") -> Answer:
     return Answer(status=status, headers={"content-type": "text/html", "server": server}, body=body.encode())
 
 
-def _html(_answer: Answer, _options: Options, _call: Call) -> Answer:
-    return index_page()
-
-
 def _retry_later(status: int, message: str, kind: str, code: str | None) -> Spoil:
     def say(_answer: Answer, options: Options, _call: Call) -> Answer:
         after = options.get("retry_after")
@@ -97,14 +105,14 @@ def _exhausted(_answer: Answer, options: Options, _call: Call) -> Answer:
 def _redirect(status: int, *, elsewhere: bool = False) -> Spoil:
     def send_on(_answer: Answer, options: Options, call: Call) -> Answer:
         query = urlencode({**call.query, REDIRECTED: "1"})
-        origin = other_origin(call.origin) if elsewhere else ""
+        origin = _other_origin(call.origin) if elsewhere else ""
         location = options.get("to") or f"{origin}{quote(call.path)}?{query}"
         return Answer(status=status, headers={"location": location, "content-type": "text/html"})
 
     return send_on
 
 
-def other_origin(origin: str) -> str:
+def _other_origin(origin: str) -> str:
     """The same sandbox under its other loopback name, which to a client is another origin."""
     parts = urlsplit(origin)
     host = "127.0.0.1" if parts.hostname == "localhost" else "localhost"
@@ -114,10 +122,6 @@ def other_origin(origin: str) -> str:
 def _no_channel(_answer: Answer, options: Options, _call: Call) -> Answer:
     message = f"分组 default 下模型 {options['model']} 无可用渠道（distributor）"
     return error(503, message, kind="new_api_error", param="", code="model_not_found")
-
-
-def _paused(_answer: Answer, _options: Options, _call: Call) -> Answer:
-    return json_answer(500, {"code": 500, "msg": "This interface is temporarily paused"})
 
 
 def _cut_json(answer: Answer, _options: Options, _call: Call) -> Answer:
@@ -168,10 +172,6 @@ def _failed_task(answer: Answer, options: Options, _call: Call) -> Answer:
     return json_answer(options["status"], {**task, "failure_reason": options["reason"]})
 
 
-def _expired(_answer: Answer, _options: Options, _call: Call) -> Answer:
-    return storage_error("Signature not valid in the specified time frame")
-
-
 def _no_range(answer: Answer, _options: Options, _call: Call) -> Answer:
     return replace(answer, headers={**answer.headers, "accept-ranges": "none"})
 
@@ -219,9 +219,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "too_early": Fault(spoil=_says(error(425, "Too early", code="too_early"))),
     # The endpoint is not there.
-    "not_found": Fault(
-        spoil=lambda _a, _o, call: error(404, f"Invalid URL ({call.method} {call.path})", param="", code=""),
-    ),
+    "not_found": Fault(spoil=lambda _answer, _options, call: invalid_url(call)),
     "method_not_allowed": Fault(spoil=_says(_page(405, "405 Not Allowed"))),
     "not_implemented": Fault(
         spoil=_says(error(501, "API not implemented", kind="new_api_error", param="", code="api_not_implemented")),
@@ -233,8 +231,8 @@ FAULTS: Mapping[str, Fault] = {
     "redirect_308": Fault(spoil=_redirect(308)),
     "redirect_other_origin": Fault(spoil=_redirect(307, elsewhere=True), options={"to": None}),
     "no_channel": Fault(spoil=_no_channel, options={"model": "sora"}),
-    "paused": Fault(spoil=_paused),
-    "html_200": Fault(spoil=_html),
+    "paused": Fault(spoil=_says(json_answer(500, {"code": 500, "msg": "This interface is temporarily paused"}))),
+    "html_200": Fault(spoil=_says(index_page())),
     # 200 that says nothing.
     "empty_200": Fault(spoil=_says(Answer()), accepts=True),
     "empty_object": Fault(spoil=_says(json_answer(200, {})), routes=CALLS, accepts=True),
@@ -247,9 +245,7 @@ FAULTS: Mapping[str, Fault] = {
         )
     ),
     # Something broke; who knows how far it came.
-    "error_500": Fault(
-        spoil=_says(json_answer(500, {"code": "do_request_failed", "message": "请求上游地址失败", "data": None}))
-    ),
+    "error_500": Fault(spoil=_says(relay_error(500, "do_request_failed", "请求上游地址失败"))),
     "bad_gateway": Fault(spoil=_says(_page(502, "502 Bad Gateway"))),
     "unavailable": Fault(spoil=_says(Answer(status=503))),
     "gateway_timeout": Fault(spoil=_says(_page(504, "504 Gateway Time-out"))),
@@ -281,11 +277,7 @@ FAULTS: Mapping[str, Fault] = {
         )
     ),
     "conflict": Fault(spoil=_says(error(409, "Conflict", code="conflict"))),
-    "too_large": Fault(
-        spoil=_says(
-            json_answer(413, {"code": "read_request_body_failed", "message": "request body too large", "data": None})
-        )
-    ),
+    "too_large": Fault(spoil=_says(body_too_large())),
     "unsupported_media_type": Fault(spoil=_says(error(415, "Unsupported media type"))),
     "unprocessable": Fault(spoil=_says(json_answer(422, {"detail": "Invalid model: sora"}))),
     "teapot": Fault(spoil=_says(error(418, "I'm a teapot"))),
@@ -294,16 +286,13 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "status": Fault(spoil=_anything, options={"status": 500, "body": "", "content_type": None}),
     # Only when reading.
-    "task_not_exist": Fault(
-        spoil=_says(json_answer(400, {"code": "task_not_exist", "message": "task_not_exist", "data": None})),
-        routes=READS,
-    ),
+    "task_not_exist": Fault(spoil=_says(task_not_exist()), routes=READS),
     "not_found_task": Fault(spoil=_says(error(404, "Task not found")), routes=READS),
     "failed_task_as_http_error": Fault(
         spoil=_failed_task, routes=READS, options={"status": 400, "reason": "processing_error"}
     ),
     # Only on a video's URL.
-    "expired": Fault(spoil=_expired, routes=DOWNLOAD),
+    "expired": Fault(spoil=_says(storage_error("Signature not valid in the specified time frame")), routes=DOWNLOAD),
     "gone": Fault(spoil=_says(Answer(status=410)), routes=DOWNLOAD),
     "cut_stream": Fault(spoil=_travels("cut"), routes=DOWNLOAD),
     "lying_length": Fault(spoil=_travels("overlong"), routes=DOWNLOAD),

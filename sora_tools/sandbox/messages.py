@@ -62,6 +62,26 @@ def error(
     return json_answer(status, {"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
+def relay_error(status: int, code: str, message: str) -> Answer:
+    """An error in the envelope that relays use for tasks."""
+    return json_answer(status, {"code": code, "message": message, "data": None})
+
+
+def body_too_large() -> Answer:
+    """The refusal of a body beyond what the gateway reads."""
+    return relay_error(413, "read_request_body_failed", "request body too large")
+
+
+def task_not_exist() -> Answer:
+    """The answer to a look at a task nobody knows, a 400 and not a 404."""
+    return relay_error(400, "task_not_exist", "task_not_exist")
+
+
+def invalid_url(call: Call) -> Answer:
+    """The refusal of a path under /v1, /api or /assets that is not served."""
+    return error(404, f"Invalid URL ({call.method} {call.path})", param="", code="")
+
+
 def index_page() -> Answer:
     """The dashboard that one-api serves on every path it does not know outside /v1, /api and /assets."""
     headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-cache"}

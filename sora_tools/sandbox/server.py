@@ -100,8 +100,6 @@ class Sandbox:
         if running is not None:
             running.stop()
 
-    close = stop
-
     def __enter__(self) -> Self:
         return self.start()
 
@@ -161,6 +159,7 @@ class _Running:
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="warning",  # that it came and went is no news to whoever embeds it
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,

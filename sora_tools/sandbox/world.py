@@ -23,7 +23,17 @@ from urllib.parse import urlencode
 
 from . import backend, faults
 from .backend import Order, OrderError
-from .messages import Answer, Call, error, index_page, json_answer, storage_error
+from .messages import (
+    Answer,
+    Call,
+    body_too_large,
+    error,
+    index_page,
+    invalid_url,
+    json_answer,
+    storage_error,
+    task_not_exist,
+)
 from .scripts import Script, Scripts
 from .tasks import Task, TypeIds, price, progress
 
@@ -274,8 +284,7 @@ class World:
 
     def _create(self, call: Call, picture: bytes | OrderError | None, *, keep: bool) -> Answer:
         if len(call.body) > backend.MAX_BODY:
-            body = {"code": "read_request_body_failed", "message": "request body too large", "data": None}
-            return json_answer(413, body)
+            return body_too_large()
         try:
             order = backend.read_order(call.body)
             if isinstance(picture, OrderError):
@@ -326,7 +335,7 @@ class World:
     def _look(self, call: Call) -> Answer:
         task = self._tasks.get(call.path.removeprefix(backend.PATH + "/"))
         if task is None or not self._visible(task):
-            return json_answer(400, {"code": "task_not_exist", "message": "task_not_exist", "data": None})
+            return task_not_exist()
         return json_answer(200, self._shown_task(task, call))
 
     def _shown_task(self, task: Task, call: Call) -> dict[str, Any]:
@@ -422,7 +431,7 @@ def _route(call: Call) -> str:
 
 def _unknown_path(call: Call) -> Answer:
     if call.path.startswith(("/v1", "/api", "/assets")):
-        return error(404, f"Invalid URL ({call.method} {call.path})", param="", code="")
+        return invalid_url(call)
     return index_page()
 
 
