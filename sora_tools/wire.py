@@ -132,34 +132,29 @@ _ABSENT_CODES: Final = frozenset({"api_not_implemented", "not_implemented", "mod
 _TASK_ABSENT_CODES: Final = frozenset({"task_not_exist", "task_not_found"})
 _REFUSED_CODES: Final = frozenset({"invalid_request", "invalid_json", "missing_model", "invalid_size"})
 
+# Patterns are text: re compiles and remembers them on first use, and an import stays cheap.
 # The whole message, so that a prompt which a gateway quotes in its error cannot pass for the gateway's own words.
-_ABSENT_WORDS: Final = re.compile(
-    r"(((this|the) )?(api|endpoint|feature|interface|model|route|service) (is )?)?((currently|temporarily) )?"
+_ABSENT_WORDS: Final = (
+    r"(?i)(((this|the) )?(api|endpoint|feature|interface|model|route|service) (is )?)?((currently|temporarily) )?"
     r"(coming soon|(in|under) development|not (yet )?implemented|paused|suspended)"
     r"|(当前|该|此)?(接口|功能|服务)?(正在)?(即将上线|开发中|尚未开放|暂停使用|暂停服务|暂未开放)"
     r"|(当前)?分组 \S+ 下(对于)?模型 \S+ 无可用渠道(（distributor）)?"
     r"|no available channel( for model \S+ under group \S+)?( \(distributor\))?"
     r"|(the )?model ['\"`]?[\w./:-]+['\"`]? (does not exist|not found)( or you do not have access to it)?"
-    r"|invalid url \(\w+ \S+\)",
-    re.IGNORECASE,
+    r"|invalid url \(\w+ \S+\)"
 )
-_COURTESIES: Final = re.compile(
-    r"[\s,.;!，。；！]*((please )?(try again|check back|stay tuned)( later)?|敬请期待|请稍后(再试|重试))?[\s.!。！]*"
-    r"(\(request id: [^()]*\))?$",
-    re.IGNORECASE,
+_COURTESIES: Final = (
+    r"(?i)[\s,.;!，。；！]*((please )?(try again|check back|stay tuned)( later)?|敬请期待|请稍后(再试|重试))?"
+    r"[\s.!。！]*(\(request id: [^()]*\))?$"
 )
-_QUOTA_WORDS: Final = re.compile(
-    r"(用户|账户|账号)?(额度|余额)(不足|已用尽)|insufficient (user |account )?(quota|balance|credit)"
-    r"|(you )?exceeded your current quota",
-    re.IGNORECASE,
+_QUOTA_WORDS: Final = (
+    r"(?i)(用户|账户|账号)?(额度|余额)(不足|已用尽)|insufficient (user |account )?(quota|balance|credit)"
+    r"|(you )?exceeded your current quota"
 )
-_MODERATION: Final = re.compile(
-    r"moderation|violat|content.?policy|policy.?violation|guardrail|safety system|违规|敏感", re.IGNORECASE
-)
-_CHALLENGE: Final = re.compile(
-    rb"_cf_chl_opt|__cf_chl_|challenge-platform|just a moment|enable javascript and cookies"
-    rb"|attention required! \| cloudflare",
-    re.IGNORECASE,
+_MODERATION: Final = r"(?i)moderation|violat|content.?policy|policy.?violation|guardrail|safety system|违规|敏感"
+_CHALLENGE: Final = (
+    rb"(?i)_cf_chl_opt|__cf_chl_|challenge-platform|just a moment|enable javascript and cookies"
+    rb"|attention required! \| cloudflare"
 )
 _RETIRED: Final = "OpenAI switched Sora off on 2026-09-24; name a model this gateway still serves."
 
@@ -272,7 +267,7 @@ def _parsed(reply: Reply, route: Route) -> Any:
     if value is not _NOT_JSON:
         return value
     if _is_page(reply):
-        if _CHALLENGE.search(reply.body):
+        if re.search(_CHALLENGE, reply.body):
             raise _meaning(_facts(reply, route, {}))
         raise _Refusal(reply, route, "", "", "").unavailable(
             "The gateway answered with a web page instead of JSON",
@@ -373,7 +368,7 @@ def _by_code(refusal: _Refusal) -> SoraError | None:
         return _unauthenticated(refusal)
     if codes & _TASK_ABSENT_CODES and refusal.route != "create":
         return _no_such_task(refusal)
-    if codes & _ABSENT_CODES or _ABSENT_WORDS.fullmatch(_COURTESIES.sub("", refusal.said, count=1)):
+    if codes & _ABSENT_CODES or re.fullmatch(_ABSENT_WORDS, re.sub(_COURTESIES, "", refusal.said, count=1)):
         return _absent(refusal)
     if codes & _REFUSED_CODES:
         return _invalid(refusal)
@@ -384,14 +379,14 @@ def _says_no_quota(refusal: _Refusal) -> bool:
     """Whether its words say so: anywhere in a plain refusal, which did nothing anyway, else only from the start."""
     status = refusal.reply.status
     if 400 <= status < 500 and status != 408:
-        return _QUOTA_WORDS.search(refusal.said) is not None
-    return status < 300 and _QUOTA_WORDS.match(refusal.said) is not None
+        return re.search(_QUOTA_WORDS, refusal.said) is not None
+    return status < 300 and re.match(_QUOTA_WORDS, refusal.said) is not None
 
 
 def _by_status(refusal: _Refusal) -> SoraError:
     status, headers = refusal.reply.status, refusal.reply.headers
     if headers.get("cf-mitigated") == "challenge" or (
-        _is_page(refusal.reply) and _CHALLENGE.search(refusal.reply.body[:65536])
+        _is_page(refusal.reply) and re.search(_CHALLENGE, refusal.reply.body[:65536])
     ):
         return refusal.unclear(
             "A bot check stands between this machine and the gateway", "Ask its operator to let you in."
@@ -441,7 +436,7 @@ def _no_such_task(refusal: _Refusal) -> SoraError:
 
 
 def _invalid(refusal: _Refusal) -> SoraError:
-    if _MODERATION.search(refusal.words):
+    if re.search(_MODERATION, refusal.words):
         return refusal.error(
             InvalidRequestError, "The gateway's moderation refused the request", "Word the prompt differently."
         )

@@ -30,9 +30,9 @@ _STATUS_OF: Final[Mapping[str, TaskStatus]] = {
     word: status for status, words in _STATUSES.items() for word in words.split()
 }
 
-_MODERATED: Final = re.compile(r"moderat|violat|policy|guardrail|unsafe|safety|违规|敏感", re.IGNORECASE)
-_LATE: Final = re.compile(r"time[d_ -]*out|deadline|expired|超时", re.IGNORECASE)
-_UPSTREAM: Final = re.compile(r"internal|upstream|server|processing|overload|heavy.?load|unavailable", re.IGNORECASE)
+_MODERATED: Final = r"(?i)moderat|violat|policy|guardrail|unsafe|safety|违规|敏感"
+_LATE: Final = r"(?i)time[d_ -]*out|deadline|expired|超时"
+_UPSTREAM: Final = r"(?i)internal|upstream|server|processing|overload|heavy.?load|unavailable"
 
 
 def text(value: Any) -> str | None:
@@ -129,11 +129,11 @@ def failure_kind(words: str, *, refused: bool = False, output: bool = False) -> 
         refused: Whether it says elsewhere that its moderation stepped in.
         output: Whether it says elsewhere that it was the finished video that was refused.
     """
-    if output or refused or _MODERATED.search(words):
+    if output or refused or re.search(_MODERATED, words):
         return "moderation_output" if output or "output" in words.lower() else "moderation_input"
-    if _LATE.search(words):
+    if re.search(_LATE, words):
         return "timeout"
-    return "upstream" if _UPSTREAM.search(words) else "unknown"
+    return "upstream" if re.search(_UPSTREAM, words) else "unknown"
 
 
 def echoed_actions(value: Any) -> tuple[EchoedAction, ...]:
