@@ -18,7 +18,7 @@ from .errors import ConfigurationError
 
 DEFAULT_TIMEOUT: Final = 20.0
 _SHORTEST_SECRET: Final = 8
-_KNOWN_ENDINGS: Final = re.compile(r"(/v1|/sora(/backend(/video_gen)?)?)?/*$")
+_KNOWN_ENDINGS: Final = r"(/v1|/sora(/backend(/video_gen)?)?)?/*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _root(address: str) -> str:
         raise ConfigurationError(
             "base_url must not carry credentials, a query or a fragment.", hint="Pass the key as api_key=."
         )
-    return f"{parts.scheme.lower()}://{parts.netloc}{_KNOWN_ENDINGS.sub('', parts.path)}"
+    return f"{parts.scheme.lower()}://{parts.netloc}{re.sub(_KNOWN_ENDINGS, '', parts.path)}"
 
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:

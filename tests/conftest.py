@@ -30,6 +30,7 @@ class Clock:
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BASE_URL", "API_KEY", "DIALECT", "MODEL", "LEDGER"):
         monkeypatch.delenv(f"SORA_{name}", raising=False)
+    monkeypatch.delenv("SORA_DEMO_MODEL", raising=False)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, S
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Sitting, files
-from .transport import CHUNK, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
 
 T = TypeVar("T")
 
@@ -32,9 +32,16 @@ class AsyncSora(Client):
     caller at any time: a create that has left is carried to its end and written down, one that has not is not sent.
     """
 
-    async def create(self, request: AnyRequest | None = None, *, key: str | None = None, **fields: Any) -> VideoTask:
+    async def create(
+        self,
+        request: AnyRequest | None = None,
+        *,
+        key: str | None = None,
+        on_event: Listener | None = None,
+        **fields: Any,
+    ) -> VideoTask:
         """Start one paid job and return at once. See :meth:`Sora.create`."""
-        return await self.run(flows.create(self.gateway, flows.requested(request, fields), key))
+        return await self.run(flows.create(self.gateway, flows.requested(request, fields), key), on_event)
 
     async def query(self, task_id: str) -> VideoTask:
         """Look a task up once, by its task id or its key. See :meth:`Sora.query`."""
@@ -209,7 +216,7 @@ class AsyncSora(Client):
                     extensions={"trace": left.note_later},
                 )
             )
-        sitting.later_chunks = response.aiter_bytes(CHUNK)
+        sitting.later_chunks = response.aiter_bytes()
         return reply(response, b"")
 
 
@@ -219,8 +226,9 @@ class LoopWires:
     keeper: AsyncGenerator[LoopWires]
 
     def __init__(self, gateway: Gateway, transport: httpx.AsyncBaseTransport | None) -> None:
-        self.looks = httpx.AsyncClient(transport=transport, limits=REUSED, verify=trust())
-        self.creates = httpx.AsyncClient(transport=transport, limits=FRESH, verify=trust())
+        direct = DIRECT if transport is None else None
+        self.looks = httpx.AsyncClient(transport=transport, mounts=direct, limits=REUSED, verify=trust())
+        self.creates = httpx.AsyncClient(transport=transport, mounts=direct, limits=FRESH, verify=trust())
         self.look_gate, self.create_gate = asyncio.Semaphore(IN_FLIGHT), asyncio.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
         self.attempts: set[asyncio.Task[Any]] = set()

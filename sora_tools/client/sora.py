@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import copy_context
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -17,7 +18,7 @@ from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, S
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Sitting, files
-from .transport import CHUNK, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
 
 T = TypeVar("T")
 
@@ -27,12 +28,20 @@ class Sora(Client):
 
     _here: Wires | None
 
-    def create(self, request: AnyRequest | None = None, *, key: str | None = None, **fields: Any) -> VideoTask:
+    def create(
+        self,
+        request: AnyRequest | None = None,
+        *,
+        key: str | None = None,
+        on_event: Listener | None = None,
+        **fields: Any,
+    ) -> VideoTask:
         """Start one paid job and return at once. Never sends it twice.
 
         Args:
             request: A VideoRequest, a mapping of its fields, or a prompt.
             key: Your name for this submission: the same key gives the same task, without a request.
+            on_event: Is told of every nap before a further try, and of the acceptance.
             **fields: Fields of VideoRequest, on top of ``request``.
 
         Returns:
@@ -42,7 +51,7 @@ class Sora(Client):
             SubmissionUnknownError: It was sent and its fate is unknown. It must not be created again.
             SoraError: Anything else; ``charged`` says what is known of the money.
         """
-        return self.run(flows.create(self.gateway, flows.requested(request, fields), key))
+        return self.run(flows.create(self.gateway, flows.requested(request, fields), key), on_event)
 
     def query(self, task_id: str) -> VideoTask:
         """Look a task up once, by its task id or its key.
@@ -184,16 +193,23 @@ class Sora(Client):
         return None
 
     def _send(self, http: httpx.Client, send: Send) -> Reply:
-        left, deadline = Left(), time.monotonic() + send.patience
+        """On a thread of its own: httpx bounds each read, and only leaving bounds an answer that drips."""
+        left, answer = Left(), Future[Reply]()
+
+        def work() -> None:
+            try:
+                request = http.build_request(**self._message(send, left.note))
+                with closing(http.send(request, stream=True)) as response:
+                    body = bytearray()
+                    for chunk in response.iter_bytes():
+                        grow(body, chunk)
+                answer.set_result(reply(response, bytes(body)))
+            except BaseException as error:  # noqa: BLE001  # handed over whole
+                answer.set_exception(error)
+
+        threading.Thread(target=copy_context().run, args=(work,), name="sora-send", daemon=True).start()
         with translated(left):
-            request = http.build_request(**self._message(send, left.note))
-            with closing(http.send(request, stream=True)) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    grow(body, chunk)
-                    if time.monotonic() > deadline:
-                        raise TimeoutError
-                return reply(response, bytes(body))
+            return answer.result(send.patience)
 
     def _look(self, wires: Wires, wish: Look) -> Any:
         news, leads = wires.board.ask(wish.task_id, wish.pause)
@@ -202,7 +218,7 @@ class Sora(Client):
             threading.Thread(target=sweep[0], args=sweep[1], name="sora-looks", daemon=True).start()
         try:
             return news.result(wish.patience)
-        except FutureTimeoutError:
+        except TimeoutError:
             return NO_NEWS
         finally:
             wires.board.forget(wish.task_id, news)
@@ -220,7 +236,7 @@ class Sora(Client):
                     extensions={"trace": left.note},
                 )
             )
-        sitting.chunks = response.iter_bytes(CHUNK)
+        sitting.chunks = response.iter_bytes()
         return reply(response, b"")
 
 
@@ -229,8 +245,9 @@ class Wires:
 
     def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
         self.pid = os.getpid()
-        self.looks = httpx.Client(transport=transport, limits=REUSED, verify=trust())
-        self.creates = httpx.Client(transport=transport, limits=FRESH, verify=trust())
+        direct = DIRECT if transport is None else None
+        self.looks = httpx.Client(transport=transport, mounts=direct, limits=REUSED, verify=trust())
+        self.creates = httpx.Client(transport=transport, mounts=direct, limits=FRESH, verify=trust())
         self.look_gate, self.create_gate = threading.Semaphore(IN_FLIGHT), threading.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
 

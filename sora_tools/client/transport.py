@@ -25,11 +25,11 @@ IN_FLIGHT: Final = 10
 LARGEST_REPLY: Final = 32 * 2**20
 """Bytes of a decoded answer, downloads aside, that are read at most."""
 
-CHUNK: Final = 2**18
-"""Bytes of a download handed over at a time."""
-
 FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 REUSED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
+
+DIRECT: Final[Mapping[str, None]] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+"""Where a proxy of the environment is not asked: this machine."""
 
 
 @cache
