@@ -1,0 +1,126 @@
+"""What the command line shows: tasks as text, and events as a bar on a terminal or as lines elsewhere.
+
+Rule: what a gateway or a model wrote passes `plain` before it meets a terminal, and nothing is ever wrapped, so that
+ids, addresses and paths can be copied and grepped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from .events import Downloading, Event, Retrying, Saved, Seen
+from .schemas import VideoTask, shortened
+
+err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+
+
+def plain(text: str) -> str:
+    """The text without what could steer a terminal or break a line."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def state(task: VideoTask) -> str:
+    """A task's state in a few words: ``queued, 3 ahead``, ``running 42 %``."""
+    if task.status == "running" and task.progress is not None:
+        return f"running {task.progress * 100:.0f} %"
+    if task.status == "queued" and task.queue_position:
+        return f"queued, {task.queue_position} ahead"
+    if task.status == "unknown" and task.raw_status:
+        return plain(task.raw_status)
+    return task.status
+
+
+def described(task: VideoTask) -> str:
+    """A task in a few lines."""
+    lines = [f"{plain(task.task_id)}  {state(task)}"]
+    if task.request and task.request.prompt:
+        lines.append(f"  prompt   {plain(task.request.prompt)}")
+    if task.failure:
+        lines.append(f"  failure  {task.failure.kind}: {plain(task.failure.message)}")
+    lines += [f"  video    {plain(generation.url)}" for generation in task.generations if generation.url]
+    return "\n".join(lines)
+
+
+def row(task: VideoTask) -> str:
+    """A task as a line of a list."""
+    made = task.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if task.created_at else "-"
+    prompt = task.request.prompt if task.request and task.request.prompt else ""
+    return f"{plain(task.task_id)}  {state(task):<15}  {made:<16}  {shortened(plain(prompt), 60)}".rstrip()
+
+
+def say(who: str, what: str) -> None:
+    """One line of a conversation."""
+    err.print(Text(f"{who:<8} ", style="cyan"), plain(what), sep="")
+
+
+def bill(creates: int, charged: Decimal | None) -> str:
+    """What a run has come to; ``charged`` is None at a gateway that is paid."""
+    counted = f"{creates} create{'s' if creates != 1 else ''}"
+    if charged is None:
+        return f"The gateway accepted {counted}, at its own price."
+    return f"The sandbox counted {counted}; a paid gateway would have charged {charged:.2f}."
+
+
+@contextmanager
+def watching() -> Iterator[Callable[[Event], None]]:
+    """A listener that shows events on stderr; the bar appears with the first one."""
+    if not err.is_terminal:
+        yield lines()
+        return
+    columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    progress = Progress(*columns, console=err, redirect_stdout=False, redirect_stderr=False)
+    bar = progress.add_task("waiting", total=1.0)
+
+    def show(event: Event) -> None:
+        progress.start()
+        match event:
+            case Seen(task):
+                done = 1.0 if task.status == "succeeded" else task.progress or 0.0
+                progress.update(bar, description=state(task), completed=done, total=1.0)
+            case Downloading(_, _, received, total):
+                progress.update(bar, description="saving", completed=received, total=total)
+            case Saved(_, _, size):
+                progress.update(bar, description=f"saved, {_kilobytes(size)}", completed=1.0, total=1.0)
+                progress.stop()  # the bar stays where it is, and what is said next stands below it
+            case Retrying():
+                progress.update(bar, description=_trouble(event))
+
+    try:
+        yield show
+    finally:
+        progress.stop()
+
+
+def lines() -> Callable[[Event], None]:
+    """A listener for logs and pipes: each state once, progress in steps of a tenth."""
+    last: Any = None
+
+    def show(event: Event) -> None:
+        nonlocal last
+        match event:
+            case Seen(task):
+                step = task.status, task.queue_position, int((task.progress or 0.0) * 10)
+                if step != last:
+                    err.print(f"{plain(task.task_id)} {state(task)}")
+                last = step
+            case Saved(_, path, size):
+                err.print(f"saved {path.name}, {_kilobytes(size)}")
+            case Retrying():
+                err.print(_trouble(event))
+
+    return show
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:,.0f} kB"
+
+
+def _trouble(event: Retrying) -> str:
+    return plain(f"Trying again in {event.seconds:.1f} s: {event.error.message}")
