@@ -51,10 +51,25 @@ def gateway(clock: Clock) -> Gateway:
     )
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(speed=20) as running:
+@pytest.fixture(scope="session")
+def running_sandbox() -> Iterator[Sandbox]:
+    with Sandbox(speed=40) as running:
         yield running
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits look again after a twentieth of a second, so that a sandbox's quick tasks are not slept through."""
+    monkeypatch.setattr("sora_tools.flow.look.SHORTEST", 0.05)
+
+
+@pytest.fixture
+def sandbox(running_sandbox: Sandbox, brisk: None) -> Iterator[Sandbox]:
+    """A gateway that remembers nothing of the test before."""
+    running_sandbox.world.reset()
+    running_sandbox.clear()
+    yield running_sandbox
+    running_sandbox.clear()
 
 
 @pytest.fixture

@@ -300,7 +300,7 @@ def test_a_command_line_that_makes_no_sense_is_2(at_sandbox, sandbox, arguments)
 
 
 def test_the_key_comes_from_a_file_before_the_environment(at_sandbox, sandbox, tmp_path, monkeypatch):
-    sandbox.world.keys = frozenset({"sk-from-file"})
+    monkeypatch.setattr(sandbox.world, "keys", frozenset({"sk-from-file"}))
     assert at_sandbox("list").exit_code == 3
     file = tmp_path / "key"
     file.write_text("sk-from-file\n")

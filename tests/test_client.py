@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,9 @@ def drive(request: pytest.FixtureRequest) -> Drive:
     return sync if request.param == "sync" else later
 
 
-@pytest.fixture(scope="module")
-def shared_sandbox() -> Iterator[Sandbox]:
-    with Sandbox(speed=40) as running:
-        yield running
-
-
 @pytest.fixture
-def box(shared_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    monkeypatch.setattr("sora_tools.flow.look.SHORTEST", 0.05)
-    shared_sandbox.world.reset()
-    shared_sandbox.clear()
-    yield shared_sandbox
-    shared_sandbox.clear()
+def box(sandbox: Sandbox) -> Sandbox:
+    return sandbox
 
 
 # --- one surface ------------------------------------------------------------------------------------------------
@@ -663,8 +653,8 @@ async def test_many_waits_share_list_requests() -> None:
             assert len(box.requests) - before <= 8
 
 
-def test_waits_of_many_threads_share_list_requests(shared_sandbox: Sandbox) -> None:
-    box = shared_sandbox
+def test_waits_of_many_threads_share_list_requests(running_sandbox: Sandbox) -> None:
+    box = running_sandbox
     with Sora(base_url=box.base_url, api_key=KEY) as sora, ThreadPoolExecutor(20) as pool:
         tasks = list(pool.map(lambda n: sora.create(VIDEO, prompt=f"fly {n}"), range(20)))
         before = len(box.requests)
