@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 import sandbox_desk
+from documented import FIELDS, OPEN_ENUMS, WRONG, documented_values, with_value
 from sandbox_desk import EXAMPLE, KEY, PATH, SMALL, create, listed, look
 
 from sora_tools.sandbox import World
@@ -31,6 +32,38 @@ def test_the_page_s_example_is_accepted_and_costs_50_cents(world):
     assert answer.status == 200
     assert answer.json() == {"id": world.tasks[0].task_id, "priority": 1, "rate_limit_and_credit_balance": None}
     assert (world.creates, world.charged) == (1, Decimal("0.50"))
+
+
+def documented(world, path, value):
+    """The answer to a request with every documented field, one of them with this value."""
+    body = with_value(path, value)
+    items = body["inpaint_items"]
+    if isinstance(items, list) and items[0].get("url") == "https://images.example/man.png":
+        items[0]["url"] = "data:image/png;base64,iVBORw0KGgo="  # the sandbox fetches nothing from elsewhere
+    return world.receive("POST", PATH, headers=KEY, body=json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_each_documented_value_is_accepted(world, path):
+    for value in documented_values(FIELDS[path]):
+        if (path, value) == ("sdedit", None):
+            continue
+        answer = documented(world, path, value)
+        assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_what_is_not_documented_is_refused_by_name(world, path):
+    field = FIELDS[path]
+    wrong = [WRONG[field["type"].split(" | ")[0]]]
+    wrong += [field["minimum"] - 1] if field["minimum"] is not None else []
+    wrong += [field["maximum"] + 1] if field["maximum"] is not None else []
+    wrong += ["other"] if field["enum"] and path not in OPEN_ENUMS else []
+    for value in wrong:
+        answer = documented(world, path, value)
+        assert answer.status == 400, (value, answer.body)
+        assert answer.json()["error"]["param"].startswith(path.partition("[")[0].partition(".")[0])
+    assert world.creates == 0
 
 
 def test_price_grows_with_seconds_variants_and_pixels(world):
