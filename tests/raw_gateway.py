@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class Connection:
 class RawGateway:
     """Answers each request with ``answer(connection, method, path, body)``; more requests until it closes."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.answer = answer
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.connections = 0
@@ -51,7 +53,7 @@ class RawGateway:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.base_url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         return self
@@ -81,11 +83,16 @@ class RawGateway:
             except OSError:
                 return
             self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(Connection(raw),), daemon=True)
+            thread = threading.Thread(target=self._serve, args=(raw,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, raw: socket.socket) -> None:
+        try:
+            connection = Connection(self.tls.wrap_socket(raw, server_side=True) if self.tls else raw)
+        except OSError:
+            raw.close()
+            return
         self._open.add(connection)
         try:
             while line := connection.file.readline():

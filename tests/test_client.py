@@ -8,6 +8,7 @@ import inspect
 import multiprocessing
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from raw_gateway import Connection, RawGateway
 
 from sora_tools import (
@@ -419,6 +421,80 @@ def test_a_running_task_has_nothing_to_download(drive: Drive, box: Sandbox, tmp_
         drive(box.base_url, "download", task.task_id, tmp_path)
 
 
+# --- where videos may come from ---------------------------------------------------------------------------------
+
+
+def serving(url: Any, **listed: Any) -> httpx.MockTransport:
+    """A gateway in memory with one finished task, whose video is at this address."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/video_gen"):
+            generation = {"id": "gen_1", "url": url, "encodings": {"thumbnail": {"path": "/t.webp"}}}
+            task = {"id": "task_1", "status": "succeeded", "generations": [generation], **listed}
+            return httpx.Response(200, json={"task_responses": [task]})
+        return httpx.Response(200, content=b"\0\0\0\x18ftypmp42" + bytes(12))
+
+    return httpx.MockTransport(answer)
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("/media/1.mp4", "https://gateway.test/media/1.mp4"),
+        ("https://cdn.test/1.mp4", "https://cdn.test/1.mp4"),
+        ("http://gateway.test/1.mp4", "http://gateway.test/1.mp4"),
+        ("http://127.0.0.1/1.mp4", "http://127.0.0.1/1.mp4"),
+    ],
+)
+def test_addresses_are_made_whole(drive: Drive, tmp_path: Path, given: str, address: str) -> None:
+    settings = {"transport": serving(given)}
+    task = drive("https://gateway.test/proxy", "wait", "task_1", settings=settings)
+    (generation,) = task.generations
+    assert (generation.url, generation.thumbnail_url) == (address, "https://gateway.test/t.webp")
+    (file,) = drive("https://gateway.test/proxy", "download", task, tmp_path, settings=settings)
+    assert file.name == "gen_1.mp4"
+
+
+@pytest.mark.parametrize(
+    "given", ["http://cdn.test/1.mp4", "file:///etc/passwd", "ftp://x/1.mp4", "http://[x/1.mp4", 7]
+)
+def test_a_video_behind_an_address_that_may_not_be_fetched_is_none(drive: Drive, given: Any) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        drive("https://gateway.test", "wait", "task_1", settings={"transport": serving(given)})
+    assert caught.value.task.failure.kind == "no_output"
+
+
+def test_a_folder_that_cannot_be_made_is_named(drive: Drive, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigurationError, match="file"):
+        drive("https://g.test", "download", "task_1", tmp_path / "file", settings={"transport": serving("/1.mp4")})
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_created_again(drive: Drive, tmp_path: Path) -> None:
+    (tmp_path / "gen_1.mp4.part").mkdir()
+    with pytest.raises(DownloadError, match="could not be written") as caught:
+        drive("https://g.test", "download", "task_1", tmp_path, settings={"transport": serving("/1.mp4")})
+    assert (caught.value.retryable, caught.value.charged, caught.value.task_id) == (False, "yes", "task_1")
+
+
+def test_a_file_name_cannot_leave_its_folder(drive: Drive, tmp_path: Path) -> None:
+    transport = serving("/1.mp4", generations=[{"id": "../../evil/x", "url": "/1.mp4"}])
+    (file,) = drive("https://g.test", "download", "task_1", tmp_path, settings={"transport": transport})
+    assert file.parent == tmp_path
+
+
+def test_a_download_that_redirects_in_circles_ends(drive: Drive, tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "video_gen" in request.url.path:
+            return httpx.Response(
+                200, json={"tasks": [{"id": "t", "status": "succeeded", "generations": [{"url": "/1"}]}]}
+            )
+        return httpx.Response(302, headers={"location": "/1"})
+
+    with pytest.raises(DownloadError, match="circles"):
+        drive("https://g.test", "download", "t", tmp_path, settings={"transport": httpx.MockTransport(answer)})
+
+
 # --- the key and where it goes ----------------------------------------------------------------------------------
 
 
@@ -464,6 +540,22 @@ def test_a_plain_port_behind_https_was_never_sent_to(drive: Drive) -> None:
             drive(gateway.base_url.replace("http:", "https:"), "create", VIDEO, settings={"timeout": 2.0})
         assert caught.value.charged == "no"
         assert gateway.posts == 0
+
+
+def test_a_certificate_nobody_vouches_for_was_never_sent_to(drive: Drive) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with RawGateway(lambda *_: None, tls=context) as gateway:
+        with pytest.raises(NotSentError, match="certificate") as caught:
+            drive(gateway.base_url, "create", VIDEO)
+        assert (caught.value.retryable, caught.value.charged, gateway.posts) == (False, "no", 0)
+
+
+def test_an_answer_too_large_to_read_is_not_read(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sora_tools.client.transport.LARGEST_REPLY", 1000)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=b"x" * 1001))
+    with pytest.raises(SubmissionUnknownError, match="larger than 1000 bytes"):
+        drive("https://g.test", "create", VIDEO, settings={"transport": transport})
 
 
 def test_creates_travel_on_fresh_connections(drive: Drive) -> None:

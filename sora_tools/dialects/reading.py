@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -84,10 +83,10 @@ def moment(value: Any) -> datetime | None:
 
 
 def usable(value: Any) -> str | None:
-    """An address a video can be fetched from: https, http on this machine, or a path at the gateway.
+    """An address a video may be at: http or https, or a path at the gateway.
 
-    Which host the gateway is, nothing here can know: a path (``/media/x.mp4``) is kept as it is, for the flow to
-    resolve and to check. A path without its leading slash is some storage's inner name, not an address.
+    Which host the gateway is, nothing here can know: a path (``/media/x.mp4``) and an http address are kept as they
+    are, for the flow to resolve and to check. A path without its leading slash is some storage's inner name.
     """
     url = text(value)
     if url is None or re.search(r"[\s\\\x00-\x1f]", url := url.strip()):
@@ -96,11 +95,10 @@ def usable(value: Any) -> str | None:
         return None if url.startswith("//") else url
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
-    allowed = parts.scheme == "https" or (parts.scheme == "http" and _this_machine(host))
-    return url if allowed and host and port != 0 else None
+    return url if sound else None
 
 
 def expiry(url: str | None) -> datetime | None:
@@ -158,10 +156,3 @@ def echoed_actions(value: Any) -> tuple[EchoedAction, ...]:
 
 def _digits(value: str | None) -> int | None:
     return int(value) if value is not None and re.fullmatch(r"[0-9]{1,10}", value) else None
-
-
-def _this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -161,7 +161,8 @@ def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
         return absolute if gateway.settings.fetchable(absolute) else None
 
     encodings = {name: address for name, url in generation.encodings.items() if (address := whole(url))}
-    addresses = {"url": whole(generation.url), "thumbnail_url": whole(generation.thumbnail_url), "encodings": encodings}
+    url = whole(generation.url) or encodings.get("source")
+    addresses = {"url": url, "thumbnail_url": whole(generation.thumbnail_url), "encodings": encodings}
     return generation.model_copy(update=addresses)
 
 

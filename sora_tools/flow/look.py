@@ -145,7 +145,7 @@ def successful(task: VideoTask) -> VideoTask:
     if task.status == "succeeded" or not task.ended:
         return task
     failure = task.failure
-    why = f": {failure.message}" if failure and failure.message else ""
+    why = f": {failure.message.rstrip('. ')}" if failure and failure.message else ""
     blocked = failure is not None and failure.kind.startswith("moderation")
     raise TaskFailedError(
         f"The task ended as {task.status} ({failure.kind if failure else 'unknown'}){why}.",
