@@ -1,8 +1,11 @@
-"""`python -m sora_tools` is the `sora-tools` command."""
+"""The `sora-tools` command, and `python -m sora_tools`: the command line, and an end without a traceback while it loads."""
 
 from __future__ import annotations
 
-from .cli import main
+try:
+    from .cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     main()

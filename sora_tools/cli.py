@@ -20,6 +20,7 @@ The key comes from `SORA_API_KEY` or a file, never from an argument, which other
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import re
@@ -35,16 +36,17 @@ from typing import Annotated, Any, Final
 try:
     import typer
 
-    from .screen import bill, described, err, lines, plain, row, say, watching
-except ImportError as missing:  # the console script imports this module first, so this is where it can still be polite
-    print(f"The sora-tools command needs typer and rich ({missing}): pip install 'sora-tools[cli]'", file=sys.stderr)
+    from .screen import bill, described, err, plain, retries, row, say, watching
+except ModuleNotFoundError as missing:  # the command imports this module first: only here can it still be polite
+    if missing.name not in {"rich", "typer"}:
+        raise
+    print(f"The sora-tools command needs {missing.name}: pip install 'sora-tools[cli]'", file=sys.stderr)
     raise SystemExit(2) from None
 
+from . import __version__
 from .client.sora import Sora
 from .errors import ConfigurationError, InvalidRequestError, SoraError
 from .events import Event, Submitted
-from .flow import create as creation
-from .flow import requested
 from .schemas import VideoRequest, VideoTask
 
 EXIT_CODES: Final = {
@@ -87,16 +89,32 @@ def main() -> None:
     app(prog_name="sora-tools")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"sora-tools {__version__}")
+        raise typer.Exit
+
+
+_option = partial(typer.Option, show_default=False)  # for those whose default is to leave something out
+
+
+@app.callback()
+def _before_any_command(
+    _: Annotated[bool, _option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """What may stand before the command's name."""
+
+
 # --- what every command has in common ----------------------------------------------------------------------------
 
-_gateway = partial(typer.Option, rich_help_panel="Gateway")
+_gateway = partial(_option, rich_help_panel="Gateway")
 
 
 def _shared_options(
     base_url: Annotated[str | None, _gateway(envvar="SORA_BASE_URL", help="The gateway's address.")] = None,
     api_key_file: Annotated[Path | None, _gateway(help="File with the API key, in place of SORA_API_KEY.")] = None,
     dialect: Annotated[str | None, _gateway(envvar="SORA_DIALECT", help="The gateway's format.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")] = False,
+    as_json: Annotated[bool, _option("--json", help="Print one JSON document, errors included.")] = False,
 ) -> None:
     """The options of every command that asks a gateway, declared here and nowhere else."""
 
@@ -117,7 +135,7 @@ def command(work: Callable[..., Result]) -> Callable[..., None]:
     def run(*, base_url: str | None, api_key_file: Path | None, dialect: str | None, as_json: bool, **own: Any) -> None:
         with reporting(own.get("task_id"), as_json=as_json, paid=work.__name__ == "create"):
             key = None if api_key_file is None else _key(api_key_file)
-            with Sora(base_url=base_url, api_key=key, dialect=dialect) as sora:
+            with _TellingSora(base_url=base_url, api_key=key, dialect=dialect) as sora:
                 result = work(sora, **own)
         if text := json.dumps(result.document) if as_json else result.text:
             print(text)
@@ -130,6 +148,13 @@ def command(work: Callable[..., Result]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command()(run)
     return run
+
+
+class _TellingSora(Sora):
+    """A client that says when it tries again, whatever the call."""
+
+    def run(self, flow: Any, on_event: Callable[[Event], Any] | None = None) -> Any:
+        return super().run(flow, on_event or retries)
 
 
 @contextmanager
@@ -170,7 +195,8 @@ def _print_error(facts: Mapping[str, Any], error: SoraError | None = None, *, as
         print(json.dumps({"error": facts, **({"task": _document(task)} if task else {})}))
         return
     safe = "Nothing was charged." if facts.get("key") and facts["charged"] == "no" else ""
-    words = " ".join(filter(None, (facts["message"], safe, facts["hint"])))
+    message = re.sub(r"(?<=[^.!?。…])$", ".", facts["message"].rstrip())
+    words = " ".join(filter(None, (message, safe, facts["hint"])))
     err.print(plain(f"{facts['code']}: {words}"), style="red")
 
 
@@ -186,7 +212,7 @@ def _key(file: Path) -> str:
 
 # --- the commands ------------------------------------------------------------------------------------------------
 
-_video = partial(typer.Option, rich_help_panel="Video")
+_video = partial(_option, rich_help_panel="Video")
 
 
 def _field(name: str, *names: str, **settings: Any) -> Any:
@@ -194,6 +220,10 @@ def _field(name: str, *names: str, **settings: Any) -> Any:
     return _video(*names, help=VideoRequest.model_fields[name].description, **settings)
 
 
+_KEY_HELP: Final = (
+    "Your name for this submission, sent as Idempotency-Key. Commands remember nothing of each other: unless the "
+    "gateway minds it, a second create with the same key is paid again."
+)
 TaskId = Annotated[str, typer.Argument(help="The task id that create printed.", show_default=False)]
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="Folder to save to; made if missing.")]
 
@@ -210,7 +240,7 @@ def create(
     image: Annotated[list[str] | None, _video(metavar="URL", help="Image to build on; again for more.")] = None,
     model: Annotated[str | None, _field("model")] = None,
     request: Annotated[Path | None, _video(help="JSON file of documented fields (- is stdin); options win.")] = None,
-    key: Annotated[str | None, typer.Option(help="Your name for this submission; it is sent along.")] = None,
+    key: Annotated[str | None, _option(help=_KEY_HELP)] = None,
 ) -> Result:
     """Start one paid video, and print its task id at once."""
     options = {
@@ -224,8 +254,7 @@ def create(
         "model": model,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    wanted = requested(None if request is None else _fields(request), given)
-    task = sora.run(creation(sora.gateway, wanted, key), lines())
+    task = sora.create(None if request is None else _fields(request), key=key, **given)
     return Result(_document(task), plain(task.task_id))
 
 
@@ -260,7 +289,7 @@ def download(sora: Sora, task_id: TaskId, directory: Directory = Path("videos"))
 def _list(
     sora: Sora,
     limit: Annotated[int, typer.Option(help="Tasks to show, 1 to 100.")] = 10,
-    before: Annotated[str | None, typer.Option(help="Show what is older than this.")] = None,
+    before: Annotated[str | None, _option(help="Show what is older than this.")] = None,
 ) -> Result:
     """Show the gateway's tasks, newest first."""
     page = sora.list(limit, before)
@@ -293,25 +322,31 @@ def _fields(file: Path) -> dict[str, Any]:
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    key: Annotated[list[str] | None, typer.Option(help="A key to let in; without any, every key is.")] = None,
+    key: Annotated[list[str] | None, _option(help="A key to let in; without any, every key is.")] = None,
     speed: Annotated[float, typer.Option(min=0.01, help="How many times faster than 6 s a video is done.")] = 1.0,
-    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let other machines reach it.")] = False,
+    allow_remote: Annotated[bool, _option("--allow-remote", help="Let other machines reach it.")] = False,
 ) -> None:
     """Run a gateway on this machine, free and with real MP4s, until Ctrl-C."""
     here: list[Any] = []
 
     def announce(started: Any) -> None:
         here.append(started)
-        print(f"A sandbox gateway is at {started.base_url}. Ctrl-C ends it. In another terminal:")
+        print(f"A sandbox gateway is at {started.base_url}. Ctrl-C ends it.")
+        print("In another terminal:")
         print(f"export SORA_BASE_URL={started.base_url}")
-        print(f"export SORA_API_KEY={'...  # one of the keys you gave' if key else 'any'}", flush=True)
+        print(f"export SORA_API_KEY={'<one of your keys>' if key else 'any'}", flush=True)
 
     with reporting():
-        serve = _extra("sandbox").serve
+        gateway = _extra("sandbox")
+        if not (allow_remote or gateway.is_loopback(host)):
+            hint = "Say --allow-remote if other machines are meant to reach it."
+            raise ConfigurationError(f"{host} is not a loopback address such as 127.0.0.1.", hint=hint)
         try:
-            serve(host, port, announce=announce, keys=key or None, speed=speed, allow_remote=allow_remote)
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"The sandbox cannot listen at {host}:{port}: {error}.") from None
+            gateway.serve(host, port, announce=announce, keys=key or None, speed=speed, allow_remote=allow_remote)
+        except OSError as error:
+            hint = "Give another --port; 0 takes a free one." if error.errno == errno.EADDRINUSE else ""
+            message = f"The sandbox cannot listen at {host}:{port}: {error.strerror or error}."
+            raise ConfigurationError(message, hint=hint) from None
     print(f"\n{bill(here[0].creates, here[0].charged)}")
 
 
@@ -319,8 +354,8 @@ def sandbox(
 def demo(
     prompt: Annotated[str, typer.Argument(help="What the video should show.")] = EXAMPLE,
     directory: Directory = Path("videos"),
-    model: Annotated[str | None, typer.Option(envvar="SORA_DEMO_MODEL", help="A real one: openai:gpt-5-mini.")] = None,
-    paid: Annotated[bool, typer.Option("--paid", help="Use the gateway of SORA_BASE_URL: costs money.")] = False,
+    model: Annotated[str | None, _option(envvar="SORA_DEMO_MODEL", help="A real one: openai:gpt-5-mini.")] = None,
+    paid: Annotated[bool, _option("--paid", help="Use the gateway of SORA_BASE_URL: costs money.")] = False,
 ) -> None:
     """Watch an agent make a video.
 
@@ -344,5 +379,4 @@ def _extra(name: str) -> Any:
     try:
         return import_module(f".{name}", __package__)
     except ImportError as error:
-        hint = f"pip install 'sora-tools[{name}]'"
-        raise ConfigurationError(f"`sora-tools {name}` needs more than is installed: {error}.", hint=hint) from error
+        raise ConfigurationError(f"`sora-tools {name}` cannot start.", hint=str(error)) from error

@@ -55,8 +55,10 @@ class Settings:
         try:
             parts = urlsplit(url)
             near = (urlsplit(self.base_url).hostname, "localhost", "127.0.0.1", "::1")
-            return bool(parts.hostname) and (
-                parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in near)
+            return (
+                bool(parts.hostname)
+                and parts.port != 0
+                and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in near))
             )
         except ValueError:
             return False
@@ -92,15 +94,15 @@ def settings(
     if not address.strip():
         raise ConfigurationError(
             "No gateway address was given.",
-            hint="Pass base_url= or set SORA_BASE_URL; `sora-tools sandbox` starts a gateway on this machine.",
+            hint="Set SORA_BASE_URL, or pass base_url=; `sora-tools sandbox` starts a gateway on this machine.",
         )
     if not key:
-        raise ConfigurationError("No API key was given.", hint="Pass api_key= or set SORA_API_KEY.")
+        raise ConfigurationError("No API key was given.", hint="Set SORA_API_KEY, or pass api_key=.")
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ConfigurationError(
             "The API key has characters that no HTTP header can carry.", hint="Copy it again, without line breaks."
         )
-    if not 0 < timeout < float("inf"):
+    if not _is_patience(timeout):
         raise ConfigurationError(f"timeout={timeout!r} was given; it is seconds, more than 0.")
     return Settings(
         base_url=_root(address.strip()),
@@ -109,6 +111,10 @@ def settings(
         timeout=float(timeout),
         headers=_checked(headers or {}),
     )
+
+
+def _is_patience(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < float("inf")
 
 
 def origin(url: str) -> str:

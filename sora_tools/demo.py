@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+
+if missing := [name for name in ("av", "langchain", "PIL", "starlette", "uvicorn") if find_spec(name) is None]:
+    raise ImportError(f"sora_tools.demo needs {', '.join(missing)}: pip install 'sora-tools[demo]'")
 
 from langchain.agents import create_agent
 from langchain.chat_models import BaseChatModel, init_chat_model
@@ -24,6 +28,7 @@ from .client.async_sora import AsyncSora
 from .errors import ConfigurationError, SoraError, WaitTimeoutError
 from .events import Event, Submitted
 from .flow import Flow
+from .flow.download import folder_made
 from .media import contact_sheet
 from .sandbox import Sandbox
 from .schemas import shortened
@@ -39,6 +44,9 @@ INSTRUCTIONS: Final = (
 
 _SHOWN: Final = 50
 """Characters of an argument that are shown of a tool call."""
+
+_SAID: Final = 200
+"""Characters that are shown of what a provider says; it may list every other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ def run(
             submitted.append(event)
         on_event(event)
 
+    folder_made(directory)
     chat = ScriptedModel() if model is None else _model(model)
     with _gateway(note, say, paid=paid) as (sora, sandbox):
         say("model", model or "scripted: it plays a model's part without a key")
@@ -140,7 +149,8 @@ def _model(name: str) -> BaseChatModel:
         chat: BaseChatModel = init_chat_model(name)
     except Exception as error:  # each provider has errors of its own
         raise ConfigurationError(
-            f"The chat model {name!r} cannot be used: {error}", hint="Leave it out for the scripted one."
+            f"The chat model {name!r} cannot be used: {shortened(str(error), _SAID)}",
+            hint="Leave it out for the scripted one.",
         ) from error
     return chat
 

@@ -77,7 +77,8 @@ class SoraError(Exception):
         self.key = key
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".rstrip()
+        stop = "" if self.message.endswith((".", "!", "?", "。")) else "."
+        return f"{self.message}{stop} {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.message), self.__dict__
@@ -166,7 +167,7 @@ class LostReplyError(SoraError):
 
     code = "lost_reply"
     retryable = True
-    charged = "unknown"
+    charged: Charged = "unknown"
 
 
 class SubmissionUnknownError(SoraError):
@@ -219,7 +220,7 @@ class UnreadableReplyError(SoraError):
 
     code = "unreadable_reply"
     retryable = True
-    charged = "unknown"
+    charged: Charged = "unknown"
 
 
 class DownloadError(SoraError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from .errors import ConfigurationError
 
@@ -77,14 +77,23 @@ class Accepted(NamedTuple):
     task_id: str
 
 
+class Taken(NamedTuple):
+    """The key belongs to another request, or to another gateway."""
+
+    submission: Submission
+
+
 class Elsewhere(NamedTuple):
     """A living attempt holds the claim: ask again shortly."""
+
+
+Begun: TypeAlias = New | Unsure | Accepted | Taken | Elsewhere
 
 
 class Ledger(Protocol):
     """What a client asks of its ledger. Every method is atomic and may be called from any thread."""
 
-    def begin(self, submission: Submission) -> New | Unsure | Accepted | Elsewhere:
+    def begin(self, submission: Submission) -> Begun:
         """Write the submission down as intended, or say what is known of its key already."""
         ...
 
@@ -122,19 +131,22 @@ class MemoryLedger:
         self._keys: dict[tuple[str, str], str] = {}
         self._claims: dict[str, Claim] = {}
 
-    def begin(self, submission: Submission) -> New | Unsure | Accepted | Elsewhere:
+    def begin(self, submission: Submission) -> Begun:
         key = submission.key
         with self._lock:
             row = self._rows.get(key)
-            if row is not None and row.state == "accepted" and row.task_id is not None:
+            if row is not None and row.state == "refused" and key not in self._claims:
+                row = None
+            if row is not None and (row.gateway, row.body) != (submission.gateway, submission.body):
+                return Taken(row)
+            if row is not None and row.task_id is not None:
                 return Accepted(row, row.task_id)
             if key in self._claims:
                 return Elsewhere()
-            since = row.intended_at if row is not None else self._clock()
+            since = self._clock() if row is None else row.intended_at
             claim = self._claims[key] = Claim(key, self._release)
-            fate = New if row is None or row.state == "refused" else Unsure
             self._rows[key] = replace(submission, state="intended", task_id=None, intended_at=since)
-            return fate(claim, since)
+            return New(claim, since) if row is None else Unsure(claim, since)
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._lock:
@@ -206,4 +218,5 @@ def ledger(given: Ledger | str | None = None) -> Ledger:
         return MemoryLedger()
     if wanted == "off":
         return ForgetfulLedger()
-    raise ConfigurationError(f"ledger={wanted!r} was given; allowed are 'memory', 'off', or a ledger object.")
+    source = "SORA_LEDGER" if given is None else "ledger"
+    raise ConfigurationError(f"{source}={wanted!r} was given; allowed are 'memory', 'off', or a ledger object.")

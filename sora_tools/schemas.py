@@ -1,6 +1,7 @@
 """The documented fields, once: what a gateway is asked for, and what it answers, in the documentation's own names.
 
-Source: the gateway page 创建视频 (``POST /sora/backend/video_gen``), called "the page" below. The page's example
+Source: 宇博API 接口对接, 官方格式, 创建视频 (``POST /sora/backend/video_gen``, as of 2024-12-14,
+https://sqjb48y5cm.apifox.cn/api-244434597), called "the page" below. The page's example
 body is the authority: its "required" flags contradict it, so what the example leaves out is optional here, and the
 example validates as it stands and serialises back to the same JSON.
 """
@@ -38,7 +39,7 @@ def _image_url(url: str) -> str:
         return url.strip()
     if scheme.lower() == "data" and rest.lower().startswith("image/") and ";base64," in rest.lower():
         return url.strip()
-    raise ValueError('must be an https:// address, a data:image/...;base64, address, or "" for no image')
+    raise ValueError('must be an https:// (or http://) address, a data:image/...;base64, address, or "" for no image')
 
 
 def _whole(value: Any) -> Any:
@@ -263,7 +264,7 @@ def _broken_rule(detail: Mapping[str, Any]) -> str:
     if kind == "missing":
         return f"{field}: nothing was given; it is required"
     if kind == "extra_forbidden":
-        return f"{field}: there is no such field"
+        return f"{field}: there is no such field; give documented ones only"
     return f"{field}: {shortened(repr(given), 80)} was given; it {said}"
 
 

@@ -1,11 +1,12 @@
 """What the command line shows: tasks as text, and events as a bar on a terminal or as lines elsewhere.
 
-Rule: what a gateway or a model wrote passes `plain` before it meets a terminal, and nothing is ever wrapped, so that
-ids, addresses and paths can be copied and grepped.
+Rule: what a gateway or a model wrote passes `plain` before it meets a terminal, and nothing but a conversation is ever
+wrapped, and that on a terminal alone, so that ids, addresses and paths can be copied and grepped.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -56,8 +57,11 @@ def row(task: VideoTask) -> str:
 
 
 def say(who: str, what: str) -> None:
-    """One line of a conversation."""
-    err.print(Text(f"{who:<8} ", style="cyan"), plain(what), sep="")
+    """One line of a conversation; on a terminal it goes on below itself, broken between words."""
+    width = max(err.width - 9, 20) if err.is_terminal else sys.maxsize
+    for line in Text(plain(what)).wrap(err, width, overflow="fold"):
+        err.print(Text.assemble((f"{who:<8} ", "cyan"), line))
+        who = ""
 
 
 def bill(creates: int, charged: Decimal | None) -> str:
@@ -118,9 +122,16 @@ def lines() -> Callable[[Event], None]:
     return show
 
 
+def retries(event: Event) -> None:
+    """A listener for calls that are answered at once: tells why one was not."""
+    if isinstance(event, Retrying):
+        err.print(_trouble(event))
+
+
 def _kilobytes(size: int) -> str:
     return f"{size / 1000:,.0f} kB"
 
 
 def _trouble(event: Retrying) -> str:
-    return plain(f"Trying again in {event.seconds:.1f} s: {event.error.message}")
+    when = f"in {event.seconds:.1f} s" if event.seconds >= 0.05 else "at once"
+    return plain(f"Trying again {when}: {event.error.message}")

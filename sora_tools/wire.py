@@ -156,7 +156,7 @@ _CHALLENGE: Final = (
     rb"(?i)_cf_chl_opt|__cf_chl_|challenge-platform|just a moment|enable javascript and cookies"
     rb"|attention required! \| cloudflare"
 )
-_RETIRED: Final = "OpenAI switched Sora off on 2026-09-24; name a model this gateway still serves."
+_RETIRED: Final = "Name a model this gateway serves. OpenAI switched its Sora models off on 2026-09-24."
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sora_tools.sandbox import Sandbox
 class Clock:
     """Seconds that pass only when a test says so."""
 
-    seconds: float = 1_700_000_000.0
+    seconds: float = 1_790_000_000.0
 
     def __call__(self) -> float:
         return self.seconds

@@ -327,11 +327,11 @@ def test_where_the_list_cannot_answer_everybody_looks_alone(gateway: Gateway, cl
     assert [future.result() for future in news] == [ALONE] * 3
 
 
-def test_a_passing_trouble_of_the_list_is_no_news(gateway: Gateway, clock: Clock) -> None:
+def test_a_passing_trouble_of_the_list_is_told_to_everybody(gateway: Gateway, clock: Clock) -> None:
     board = Board(clock)
     news = [board.ask(f"task_{n}", 0)[0] for n in range(3)]
     swept(gateway, board, [reply(502, "")], clock, lambda: all(future.done() for future in news))
-    assert [future.result() for future in news] == [NO_NEWS] * 3
+    assert [type(future.result()) for future in news] == [LostReplyError] * 3
 
 
 def test_a_sweep_that_dies_leaves_nobody_waiting(gateway: Gateway, clock: Clock) -> None:

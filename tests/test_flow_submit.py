@@ -264,7 +264,7 @@ def test_after_a_page_a_task_in_the_list_is_adopted(gateway: Gateway, clock: Clo
 def test_two_identical_creates_never_adopt_one_task(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
     play = Play(clock, [html()], [reply(200, listed(clock))])
     play.run(create(gateway, request_, "first"))
-    with pytest.raises(EndpointUnavailableError):
+    with pytest.raises(SubmissionUnknownError):
         play.run(create(gateway, request_, "second"))
 
 
@@ -283,7 +283,7 @@ def test_pages_beside_a_served_list_leave_the_charge_unknown(
     gateway: Gateway, clock: Clock, request_: VideoRequest
 ) -> None:
     play = Play(clock, [html()], [reply(200, {"task_responses": []})])
-    with pytest.raises(EndpointUnavailableError) as caught:
+    with pytest.raises(SubmissionUnknownError, match="web page") as caught:
         play.run(create(gateway, request_, "k"))
     assert caught.value.charged == "unknown"
     with pytest.raises(SubmissionUnknownError):

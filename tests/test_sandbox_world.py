@@ -253,8 +253,8 @@ def test_progress_is_a_function_of_age(world, clock):
             (task["status"], task["progress_pct"], task["progress_pos_in_queue"], task["estimated_queue_wait_time"])
         )
     assert seen[:5] == [
-        ("queued", None, 3, 1),
-        ("queued", None, 2, 1),
+        ("queued", None, 0, 1),
+        ("queued", None, 0, 1),
         ("preprocessing", None, None, None),
         ("running", 0.0, None, None),
         ("running", 0.5, None, None),
@@ -262,6 +262,15 @@ def test_progress_is_a_function_of_age(world, clock):
     assert seen[5][0] == "running"
     assert 0.98 < seen[5][1] <= 0.99
     assert seen[6:] == [("succeeded", 1.0, None, None), ("preprocessing", None, None, None)]
+
+
+def test_a_queue_position_counts_the_tasks_really_ahead(world, clock):
+    first, second = create(world).json()["id"], create(world).json()["id"]
+    clock.seconds += 0.5
+    third = create(world).json()["id"]
+    assert [look(world, task)["progress_pos_in_queue"] for task in (first, second, third)] == [0, 1, 2]
+    clock.seconds += 0.5
+    assert [look(world, task)["progress_pos_in_queue"] for task in (first, second, third)] == [None, None, 0]
 
 
 def test_speed_divides_the_time(clock):

@@ -186,8 +186,8 @@ NO_ACTIONS = (
         ),
         ({"actions": [{"time": 1, "description": " "}]}, "actions.0.description: ' ' was given; it must not be blank"),
         ({"actions": [{"time": 1}]}, "actions.0.description: nothing was given; it is required"),
-        ({"seconds": 5}, "seconds: there is no such field"),
-        ({"inpaint_items": [{"href": "x"}]}, "inpaint_items.0.href: there is no such field"),
+        ({"seconds": 5}, "seconds: there is no such field; give documented ones only"),
+        ({"inpaint_items": [{"href": "x"}]}, "inpaint_items.0.href: there is no such field; give documented ones only"),
         ({"width": True}, "width: True was given; it must be a whole number, not true or false"),
         (
             {"inpaint_items": [{"url": "man.png"}]},

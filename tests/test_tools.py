@@ -175,7 +175,7 @@ FATES = {
     "moderation": (httpx.Response(400, json=REFUSED), "invalid_request", "no", 1),
     "429": (LIMITED, "busy", "no", 3),
     "500": (httpx.Response(500, json={"error": {"message": "boom"}}), "submission_unknown", "unknown", 1),
-    "html": (httpx.Response(200, html=PAGE), "endpoint_unavailable", "unknown", 3),
+    "html": (httpx.Response(200, html=PAGE), "submission_unknown", "unknown", 3),
     "404": (httpx.Response(404, html="404 page not found"), "endpoint_unavailable", "no", 3),
     "bad json": (httpx.Response(200, content=b'{"id": "task_'), "submission_unknown", "unknown", 1),
     "wrong shape": (httpx.Response(200, json=["task_1"]), "submission_unknown", "unknown", 1),
@@ -358,7 +358,7 @@ def test_a_folder_that_cannot_be_made_is_still_finished(invoke, tmp_path):
     (tmp_path / "taken").write_text("a file")
     content = json.loads(looked(invoke, FakeGateway(tasks=[task()]), download_dir=tmp_path / "taken").content)
     assert content["status"] == "succeeded"
-    assert content["error"]["code"] == "configuration"
+    assert (content["error"]["code"], content["error"]["charged"]) == ("download_failed", "yes")
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "succeeded", "failed", "cancelled", "grilling"])

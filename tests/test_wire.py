@@ -339,7 +339,7 @@ def test_an_error_knows_the_request():
 
 @pytest.mark.parametrize("body", [error("sora is off", "model_not_found"), error("No available channel")])
 def test_a_missing_model_says_what_became_of_sora(body):
-    assert "name a model this gateway still serves" in refusal(503, body).hint
+    assert "Name a model this gateway serves" in refusal(503, body).hint
 
 
 def test_an_unreadable_answer():

@@ -12,11 +12,12 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 
 from .. import flow as flows
+from ..config import origin
 from ..errors import NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
-from .shared import AnyRequest, Client, Files, Listener, Sitting, files
+from .shared import AnyRequest, Client, Files, Listener, Run, files
 from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
 
 T = TypeVar("T")
@@ -29,7 +30,8 @@ class AsyncSora(Client):
     """A client for programs with an event loop, with Sora's methods as coroutines.
 
     One object serves any number of loops, each with connections of its own that go when the loop goes. Cancel a
-    caller at any time: a create that has left is carried to its end and written down, one that has not is not sent.
+    caller at any time: a create that has not left is not sent, and one that has is carried to its end and written
+    down while the loop runs. A loop that ends cancels even that; ``close()`` waits for it.
     """
 
     async def create(
@@ -78,14 +80,14 @@ class AsyncSora(Client):
     async def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on the running loop."""
         self._check_open()
-        return await self._run(flow, Sitting(await self._loop_wires(), on_event))
+        return await self._run(flow, Run(await self._loop_connections(), on_event))
 
     async def close(self) -> None:
         """Wait for creates under way on this loop, then let go of its connections. A second time does nothing."""
         self._closed = True
-        wires = self._wires.get(asyncio.get_running_loop())
-        if wires is not None:
-            await wires.keeper.aclose()
+        connections = self._connections.get(asyncio.get_running_loop())
+        if connections is not None:
+            await connections.keeper.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,28 +97,28 @@ class AsyncSora(Client):
 
     def _begin(self, gateway: Gateway, transport: Any) -> None:
         super()._begin(gateway, transport)
-        self._wires: dict[asyncio.AbstractEventLoop, LoopWires] = {}
+        self._connections: dict[asyncio.AbstractEventLoop, LoopConnections] = {}
 
-    async def _loop_wires(self) -> LoopWires:
+    async def _loop_connections(self) -> LoopConnections:
         loop = asyncio.get_running_loop()
-        if loop not in self._wires:
-            for gone in [other for other in self._wires if other.is_closed()]:
-                self._wires.pop(gone, None)
+        if loop not in self._connections:
+            for gone in [other for other in list(self._connections) if other.is_closed()]:
+                self._connections.pop(gone, None)
             keeper = self._keep(loop)
-            self._wires[loop] = wires = await anext(keeper)
-            wires.keeper = keeper
-        return self._wires[loop]
+            self._connections[loop] = connections = await anext(keeper)
+            connections.keeper = keeper
+        return self._connections[loop]
 
-    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[LoopWires]:
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[LoopConnections]:
         """A loop closes its asynchronous generators before it ends, and with this one our connections."""
-        wires = LoopWires(self.gateway, self._transport)
+        connections = LoopConnections(self.gateway, self._transport)
         try:
-            yield wires
+            yield connections
         finally:
-            self._wires.pop(loop, None)
-            await wires.close(self.gateway.patience)
+            self._connections.pop(loop, None)
+            await connections.close(self.gateway.patience)
 
-    async def _run(self, flow: Flow[T], sitting: Sitting[LoopWires]) -> T:
+    async def _run(self, flow: Flow[T], run: Run[LoopConnections]) -> T:
         step: Callable[[Any], Wish] = flow.send
         value: Any = None
         async with AsyncExitStack() as streams:
@@ -128,39 +130,40 @@ class AsyncSora(Client):
                         result: T = end.value
                         return result
                     try:
-                        step, value = flow.send, await self._grant(wish, sitting, streams)
+                        step, value = flow.send, await self._grant(wish, run, streams)
                     except Exception as error:  # noqa: BLE001  # whatever went wrong is the flow's to judge
                         step, value = flow.throw, error
 
-    async def _grant(self, wish: Wish, sitting: Sitting[LoopWires], streams: AsyncExitStack) -> Any:
-        wires = sitting.wires
+    async def _grant(self, wish: Wish, run: Run[LoopConnections], streams: AsyncExitStack) -> Any:
+        connections = run.connections
         match wish:
             case Send(call) if call.paid:  # shielded, and its place held, by the Finish around it
-                if sitting.unwanted:
+                if run.unwanted:
                     raise NotSentError("The caller had gone before the create left.", retryable=False)
-                return await self._send(wires.creates, wish)
+                return await self._send(connections.creates, wish)
             case Send(_, patience):
-                return await self._send_look(wires, wish, patience)
+                return await self._send_look(connections, wish, patience)
             case Sleep(seconds):
                 await asyncio.sleep(seconds)
             case Do(work, arguments):
-                return await asyncio.shield(wires.apart(asyncio.to_thread(work, *arguments)))
+                return await asyncio.shield(connections.apart(asyncio.to_thread(work, *arguments)))
             case Tell(event):
-                told = sitting.tell(event)
+                told = run.tell(event)
                 return await told if inspect.isawaitable(told) else None
             case Finish(flow, patience):
-                return await self._finish(wires, flow, patience, sitting.on_event)
+                return await self._finish(connections, flow, patience, run.on_event)
             case Look():
-                return await self._look(wires, wish)
+                return await self._look(connections, wish)
             case Open():
-                return await self._open(wish, sitting, streams)
-            case More():
+                return await self._open(wish, run, streams)
+            case More(patience):
                 with translated(Left(started=True)):
-                    return await anext(sitting.later_chunks, b"")
+                    async with asyncio.timeout(patience):
+                        return await anext(run.later_chunks, b"")
         return None
 
     async def _send(self, http: httpx.AsyncClient, send: Send) -> Reply:
-        left = Left()
+        left = Left(self.gateway.settings.origin)
         with translated(left):
             async with asyncio.timeout(send.patience):
                 request = http.build_request(**self._message(send, left.note_later))
@@ -170,60 +173,59 @@ class AsyncSora(Client):
                         grow(body, chunk)
                     return reply(response, bytes(body))
 
-    async def _send_look(self, wires: LoopWires, send: Send, patience: float) -> Reply:
-        await enter(wires.look_gate, patience)  # the caller queues, so one who goes sends nothing ...
-        task = wires.apart(self._send(wires.looks, send))
-        task.add_done_callback(lambda _: wires.look_gate.release())  # ... and the request holds the place
+    async def _send_look(self, connections: LoopConnections, send: Send, patience: float) -> Reply:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        await enter(connections.look_gate, patience)  # the caller queues, so one who goes sends nothing ...
+        task = connections.apart(self._send(connections.looks, send._replace(patience=deadline - clock())))
+        task.add_done_callback(lambda _: connections.look_gate.release())  # ... and the request holds the place
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
             raise
 
-    async def _finish(self, wires: LoopWires, flow: Flow[T], patience: float, on_event: Listener | None) -> T:
-        await enter(wires.create_gate, patience)
-        sitting = Sitting(wires, on_event)
-        task = wires.apart(self._run(flow, sitting), wires.attempts)
-        task.add_done_callback(lambda _: wires.create_gate.release())
+    async def _finish(
+        self, connections: LoopConnections, flow: Flow[T], patience: float, on_event: Listener | None
+    ) -> T:
+        await enter(connections.create_gate, patience)
+        run = Run(connections, on_event)
+        task = connections.apart(self._run(flow, run), connections.attempts)
+        task.add_done_callback(lambda _: connections.create_gate.release())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            sitting.unwanted = True
+            run.unwanted = True
             raise
 
-    async def _look(self, wires: LoopWires, wish: Look) -> Any:
-        news, leads = wires.board.ask(wish.task_id, wish.pause)
+    async def _look(self, connections: LoopConnections, wish: Look) -> Any:
+        news, leads = connections.board.ask(wish.task_id, wish.pause)
         if leads:
-            wires.apart(self._run(flows.sweep(self.gateway, wires.board), Sitting(wires)))
+            connections.apart(self._run(flows.sweep(self.gateway, connections.board), Run(connections)))
         told = asyncio.wrap_future(news)
         try:  # wait_for would lose a cancellation that comes together with the answer, before Python 3.12
             await asyncio.wait([told], timeout=wish.patience)
             return told.result() if told.done() else NO_NEWS
         finally:
             told.cancel()
-            wires.board.forget(wish.task_id, news)
+            connections.board.forget(wish.task_id, news)
 
-    async def _open(self, wish: Open, sitting: Sitting[LoopWires], streams: AsyncExitStack) -> Reply:
+    async def _open(self, wish: Open, run: Run[LoopConnections], streams: AsyncExitStack) -> Reply:
         await streams.aclose()  # one download at a time
-        left = Left()
+        left, http = Left(origin(wish.url)), run.connections.creates
         with translated(left):
-            response = await streams.enter_async_context(
-                sitting.wires.creates.stream(
-                    "GET",
-                    wish.url,
-                    headers=self._for_gateway(wish.url),
-                    timeout=wish.patience,
-                    extensions={"trace": left.note_later},
-                )
-            )
-        sitting.later_chunks = response.aiter_bytes()
+            async with asyncio.timeout(wish.patience):
+                request = http.build_request("GET", wish.url, **self._fetching(wish, left.note_later))
+                response = await http.send(request, stream=True)
+        streams.push_async_callback(response.aclose)
+        run.later_chunks = response.aiter_bytes()
         return reply(response, b"")
 
 
-class LoopWires:
+class LoopConnections:
     """One event loop's connections for an asynchronous client."""
 
-    keeper: AsyncGenerator[LoopWires]
+    keeper: AsyncGenerator[LoopConnections]
 
     def __init__(self, gateway: Gateway, transport: httpx.AsyncBaseTransport | None) -> None:
         direct = DIRECT if transport is None else None

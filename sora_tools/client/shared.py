@@ -14,7 +14,7 @@ from ..config import DEFAULT_TIMEOUT, origin, settings
 from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
 from ..events import Event
-from ..flow import Gateway, Send
+from ..flow import Gateway, Open, Send
 from ..ledger import Ledger
 from ..ledger import ledger as named_ledger
 from ..retry import Retry
@@ -100,6 +100,9 @@ class Client:
             "extensions": {"trace": trace},
         }
 
+    def _fetching(self, wish: Open, trace: Callable[..., Any]) -> dict[str, Any]:
+        return {"headers": self._for_gateway(wish.url), "timeout": wish.patience, "extensions": {"trace": trace}}
+
     def _for_gateway(self, url: str) -> dict[str, str]:
         """What the gateway alone may see: the key goes to its own origin and nowhere else."""
         own = self.gateway.settings
@@ -109,10 +112,10 @@ class Client:
 
 
 @dataclass(slots=True)
-class Sitting(Generic[W]):
+class Run(Generic[W]):
     """One flow being carried out."""
 
-    wires: W
+    connections: W
     on_event: Listener | None = None
     unwanted: bool = False
     chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))

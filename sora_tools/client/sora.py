@@ -14,10 +14,11 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from .. import flow as flows
+from ..config import origin
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
-from .shared import AnyRequest, Client, Files, Listener, Sitting, files
+from .shared import AnyRequest, Client, Files, Listener, Run, files
 from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ T = TypeVar("T")
 class Sora(Client):
     """A client for programs without an event loop. Safe for threads and forks; close it, or use it in ``with``."""
 
-    _here: Wires | None
+    _here: Connections | None
 
     def create(
         self,
@@ -123,15 +124,14 @@ class Sora(Client):
 
     def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on this thread."""
-        self._check_open()
-        return self._run(flow, Sitting(self._wires(), on_event))
+        return self._run(flow, Run(self._connections(), on_event))
 
     def close(self) -> None:
         """Wait for creates under way, then let go of the connections. A second time does nothing."""
         with self._lock:
-            wires, self._here, self._closed = self._here, None, True
-        if wires is not None:
-            wires.close(self.gateway.patience)
+            connections, self._here, self._closed = self._here, None, True
+        if connections is not None:
+            connections.close(self.gateway.patience)
 
     def __enter__(self) -> Self:
         return self
@@ -144,14 +144,15 @@ class Sora(Client):
         self._lock = threading.Lock()
         self._here = None
 
-    def _wires(self) -> Wires:
+    def _connections(self) -> Connections:
         """This process's connections: a forked child lays its own."""
         with self._lock:
+            self._check_open()
             if self._here is None or self._here.pid != os.getpid():
-                self._here = Wires(self.gateway, self._transport)
+                self._here = Connections(self.gateway, self._transport)
             return self._here
 
-    def _run(self, flow: Flow[T], sitting: Sitting[Wires]) -> T:
+    def _run(self, flow: Flow[T], run: Run[Connections]) -> T:
         step: Callable[[Any], Wish] = flow.send
         value: Any = None
         with ExitStack() as streams, closing(flow):
@@ -162,85 +163,83 @@ class Sora(Client):
                     result: T = end.value
                     return result
                 try:
-                    step, value = flow.send, self._grant(wish, sitting, streams)
+                    step, value = flow.send, self._grant(wish, run, streams)
                 except Exception as error:  # noqa: BLE001  # whatever went wrong is the flow's to judge
                     step, value = flow.throw, error
 
-    def _grant(self, wish: Wish, sitting: Sitting[Wires], streams: ExitStack) -> Any:
-        wires = sitting.wires
+    def _grant(self, wish: Wish, run: Run[Connections], streams: ExitStack) -> Any:
+        connections = run.connections
         match wish:
             case Send(call) if call.paid:  # its place is held by the Finish around it
-                return self._send(wires.creates, wish)
+                return self._send(connections.creates, wish)
             case Send(_, patience):
-                with place(wires.look_gate, patience):
-                    return self._send(wires.looks, wish)
+                deadline = time.monotonic() + patience
+                with place(connections.look_gate, patience):
+                    return self._send(connections.looks, wish._replace(patience=deadline - time.monotonic()))
             case Sleep(seconds):
                 time.sleep(seconds)
             case Do(work, arguments):
                 return work(*arguments)
             case Tell(event):
-                sitting.tell(event)
+                run.tell(event)
             case Finish(flow, patience):
-                with place(wires.create_gate, patience):
-                    return self._run(flow, Sitting(wires, sitting.on_event))
+                with place(connections.create_gate, patience):
+                    return self._run(flow, Run(connections, run.on_event))
             case Look():
-                return self._look(wires, wish)
+                return self._look(connections, wish)
             case Open():
-                return self._open(wish, sitting, streams)
-            case More():
+                return self._open(wish, run, streams)
+            case More(patience):
                 with translated(Left(started=True)):
-                    return next(sitting.chunks, b"")
+                    return _bounded(lambda: next(run.chunks, b""), patience)
         return None
 
     def _send(self, http: httpx.Client, send: Send) -> Reply:
-        """On a thread of its own: httpx bounds each read, and only leaving bounds an answer that drips."""
-        left, answer = Left(), Future[Reply]()
+        left = Left(self.gateway.settings.origin)
 
-        def work() -> None:
-            try:
-                request = http.build_request(**self._message(send, left.note))
-                with closing(http.send(request, stream=True)) as response:
-                    body = bytearray()
-                    for chunk in response.iter_bytes():
-                        grow(body, chunk)
-                answer.set_result(reply(response, bytes(body)))
-            except BaseException as error:  # noqa: BLE001  # handed over whole
-                answer.set_exception(error)
+        def work() -> Reply:
+            request = http.build_request(**self._message(send, left.note))
+            with closing(http.send(request, stream=True)) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    left.check_wanted()
+                    grow(body, chunk)
+            return reply(response, bytes(body))
 
-        threading.Thread(target=copy_context().run, args=(work,), name="sora-send", daemon=True).start()
         with translated(left):
-            return answer.result(send.patience)
+            return _bounded(work, send.patience)
 
-    def _look(self, wires: Wires, wish: Look) -> Any:
-        news, leads = wires.board.ask(wish.task_id, wish.pause)
+    def _look(self, connections: Connections, wish: Look) -> Any:
+        news, leads = connections.board.ask(wish.task_id, wish.pause)
         if leads:
-            sweep = self._run, (flows.sweep(self.gateway, wires.board), Sitting(wires))
-            threading.Thread(target=sweep[0], args=sweep[1], name="sora-looks", daemon=True).start()
+            sweep = flows.sweep(self.gateway, connections.board)
+            threading.Thread(target=self._run, args=(sweep, Run(connections)), name="sora-looks", daemon=True).start()
         try:
             return news.result(wish.patience)
         except TimeoutError:
             return NO_NEWS
         finally:
-            wires.board.forget(wish.task_id, news)
+            connections.board.forget(wish.task_id, news)
 
-    def _open(self, wish: Open, sitting: Sitting[Wires], streams: ExitStack) -> Reply:
+    def _open(self, wish: Open, run: Run[Connections], streams: ExitStack) -> Reply:
         streams.close()  # one download at a time
-        left = Left()
+        left, http = Left(origin(wish.url)), run.connections.creates
+
+        def work() -> httpx.Response:
+            request = http.build_request("GET", wish.url, **self._fetching(wish, left.note))
+            response = http.send(request, stream=True)
+            if left.given_up:
+                response.close()
+            return response
+
         with translated(left):
-            response = streams.enter_context(
-                sitting.wires.creates.stream(
-                    "GET",
-                    wish.url,
-                    headers=self._for_gateway(wish.url),
-                    timeout=wish.patience,
-                    extensions={"trace": left.note},
-                )
-            )
-        sitting.chunks = response.iter_bytes()
+            response = _bounded(work, wish.patience)
+        streams.callback(response.close)
+        run.chunks = response.iter_bytes()
         return reply(response, b"")
 
 
-class Wires:
+class Connections:
     """One process's connections for a synchronous client."""
 
     def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
@@ -257,6 +256,20 @@ class Wires:
             self.create_gate.acquire(timeout=max(0.0, deadline - time.monotonic()))
         self.looks.close()
         self.creates.close()
+
+
+def _bounded(work: Callable[[], T], patience: float) -> T:
+    """On a thread of its own: httpx bounds each read, and only leaving bounds an answer that drips."""
+    answer = Future[T]()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # handed over whole
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), name="sora-request", daemon=True).start()
+    return answer.result(max(0.0, patience))
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
@@ -59,21 +60,37 @@ def grow(body: bytearray, chunk: bytes) -> None:
 
 @dataclass(slots=True)
 class Left:
-    """Whether the request's first byte has left, as httpcore's trace tells. Other transports tell nothing."""
+    """Whether the request's first byte has left, as httpcore's trace tells. Other transports tell nothing.
 
+    It is also the decision: a request that was given up before it left is stopped at its first byte, so that "never
+    left" stays true of one that another thread is still connecting for.
+    """
+
+    origin: str = "the gateway"
     watched: bool = False
     started: bool = False
+    given_up: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, name: str, info: Mapping[str, Any]) -> None:
         self.watched = True
         if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
-            self.started = True
+            with self._lock:
+                self.check_wanted()
+                self.started = True
+
+    def check_wanted(self) -> None:
+        """Raise where nobody waits for the answer any more."""
+        if self.given_up:
+            raise httpx.WriteTimeout("nobody waits for this any more")
 
     async def note_later(self, name: str, info: Mapping[str, Any]) -> None:
         self.note(name, info)
 
     def never(self, error: BaseException) -> bool:
-        """Whether it is proven that nothing left."""
+        """Whether it is proven that nothing left, and nothing will."""
+        with self._lock:
+            self.given_up = True
         kinds = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
         return not self.started and (self.watched or isinstance(error, kinds))
 
@@ -90,11 +107,13 @@ def translated(left: Left) -> Iterator[None]:
     except RuntimeError as error:
         if "closed" not in str(error):
             raise
+        if not left.never(error) and left.watched:
+            raise _failure(error, left) from error
         raise ConfigurationError("This client has been closed.", hint="Make a new one.") from error
 
 
 def _failure(error: Exception, left: Left) -> SoraError:
-    said = str(error) or type(error).__name__
+    said = str(error) or "it took too long"
     if not left.never(error):
         return LostReplyError(f"The request left, and no whole answer came back ({type(error).__name__}: {said}).")
     for cause in _causes(error):
@@ -109,7 +128,8 @@ def _failure(error: Exception, left: Left) -> SoraError:
                 "No machine has the name in the gateway's address.", hint="Check base_url.", retryable=False
             )
     return NotSentError(
-        f"The gateway could not be reached ({type(error).__name__}: {said}).", hint="Is it running at this address?"
+        f"{left.origin} could not be reached ({type(error).__name__}: {said}).",
+        hint="Is a gateway running there, and is it http or https?",
     )
 
 

@@ -1,28 +1,30 @@
 """Download: from a finished task to files on this disk.
 
-Rules. Bytes arrive under ``name.part``; only a whole, checked and synced file gets its final name. File names come
-from ids, never from the gateway's text. The key goes to the gateway's origin only. A dead address is renewed by one
-look, never by a new create.
+Rules. Bytes arrive under a name that ends in ``.part``; only a whole, checked and synced file gets its final name.
+File names come from ids, never from the gateway's text. The key goes to the gateway's origin only. A dead address is
+renewed by one look, never by a new create.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
 from pathlib import Path
-from typing import IO, Final
-from urllib.parse import urljoin
+from typing import Final
+from uuid import uuid4
 
 from ..errors import ConfigurationError, DownloadError, SoraError
 from ..events import Downloading, Saved
 from ..schemas import Generation, VideoTask
 from ..wire import Reply
-from .exchange import Gateway, persist
+from .exchange import Gateway, joined, persist
 from .look import query, successful
 from .wishes import Do, Flow, More, Open, Tell
 
 _MOST_REDIRECTS: Final = 5
+_ELSEWHERE: Final = "Make room or choose another folder, then download again; do not create it again."
 _GONE: Final = (401, 403, 404, 410)
 
 
@@ -54,32 +56,44 @@ def download(
             task_id=task.task_id,
         )
     folder = Path(directory)
-    yield Do(_make, (folder,))
-    saved = []
-    for index in range(len(task.generations)):
-        task, path = yield from _save(gateway, task, index, folder, math.inf if deadline is None else deadline)
-        saved.append(path)
-    generations = tuple(
-        generation.model_copy(update={"file": path}) for generation, path in zip(task.generations, saved, strict=True)
-    )
-    return task.model_copy(update={"generations": generations})
+    try:
+        yield Do(folder_made, (folder,))
+    except ConfigurationError as error:
+        raise DownloadError(error.message, hint=_ELSEWHERE, retryable=False, task_id=task.task_id) from error
+    generations = []
+    for index, generation in enumerate(task.generations):
+        path = folder / f"{file_name(task, index)}.mp4"
+        saved = generation.url is not None
+        if saved and not (yield Do(_is_video, (path,))):
+            yield from _save(gateway, task, index, path, math.inf if deadline is None else deadline)
+        generations.append(generation.model_copy(update={"file": path if saved else None}))
+    return task.model_copy(update={"generations": tuple(generations)})
 
 
-def _save(gateway: Gateway, task: VideoTask, index: int, folder: Path, deadline: float) -> Flow[tuple[VideoTask, Path]]:
+def _save(gateway: Gateway, task: VideoTask, index: int, path: Path, deadline: float) -> Flow[None]:
+    """Fetch one video; from a fresh address where its own has died."""
     generation = task.generations[index]
-    path = folder / f"{file_name(task, index)}.mp4"
-    if (yield Do(_is_video, (path,))):
-        return task, path
     try:
         yield from _fetch(gateway, task, generation, path, deadline)
     except DownloadError as error:
         if error.http_status not in _GONE:
             raise
-        task = yield from query(gateway, task.task_id, min(gateway.patience, deadline - gateway.clock()))
-        if index >= len(task.generations) or task.generations[index].url == generation.url:
+        try:
+            fresh = yield from query(gateway, task.task_id, min(gateway.patience, deadline - gateway.clock()))
+        except SoraError as trouble:
+            raise error from trouble
+        renewed = _same_variant(generation, index, fresh)
+        if renewed is None or renewed.url in (None, generation.url):
             raise
-        yield from _fetch(gateway, task, task.generations[index], path, deadline)
-    return task, path
+        yield from _fetch(gateway, task, renewed, path, deadline)
+
+
+def _same_variant(generation: Generation, index: int, fresh: VideoTask) -> Generation | None:
+    """The variant as a fresh look shows it: by its id, or by its place where it has none."""
+    for place, candidate in enumerate(fresh.generations):
+        if candidate.generation_id == generation.generation_id and (generation.generation_id or place == index):
+            return candidate
+    return None
 
 
 def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path, deadline: float) -> Flow[None]:
@@ -94,7 +108,7 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
         except OSError as error:
             raise DownloadError(
                 f"{path} could not be written: {error.strerror or error}.",
-                hint="Make room or choose another folder, then download again; do not create it again.",
+                hint=_ELSEWHERE,
                 retryable=False,
                 task_id=task.task_id,
             ) from error
@@ -112,40 +126,34 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
 
 def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: float) -> Flow[None]:
     reply = yield from _opened(gateway, url, deadline)
-    total = _length(reply)
-    part = path.with_name(f"{path.name}.part")
-    file: IO[bytes] = yield Do(part.open, ("wb",))
-    received = 0
+    total, received = _length(reply), 0
+    part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")  # of this download alone: another may be under way
     try:
-        while chunk := (yield More()):
-            yield Do(file.write, (chunk,))
+        while chunk := (yield More(_patience(gateway, deadline))):
+            yield Do(_append, (part, chunk))
             received += len(chunk)
             yield Tell(Downloading(task_id, path, received, total))
-            if gateway.clock() > deadline:
-                raise _no_time_left()
-        yield Do(_sync, (file,))
-    finally:
-        file.close()
-    if total is not None and received != total:
-        raise DownloadError(f"{received} of {total} bytes arrived.")
-    if not (yield Do(_is_video, (part,))):
-        raise DownloadError("What arrived is not an MP4.", hint="Look at the address in a browser.", retryable=False)
-    yield Do(os.replace, (part, path))
+        if total is not None and received != total:
+            raise DownloadError(f"{received} of {total} bytes arrived.")
+        if not (yield Do(_is_video, (part,))):
+            raise DownloadError("What arrived is not an MP4.", hint="Look at its address.", retryable=False)
+        yield Do(_settle, (part, path))
+    except (SoraError, OSError):
+        yield Do(_discard, (part,))
+        raise
     yield Tell(Saved(task_id, path, received))
 
 
 def _opened(gateway: Gateway, url: str, deadline: float) -> Flow[Reply]:
     """The reply that carries the file, redirects followed."""
+    address: str | None = url
     for _ in range(_MOST_REDIRECTS + 1):
-        if not gateway.settings.fetchable(url):
+        if address is None or not gateway.settings.fetchable(address):
             raise DownloadError("The video's address is not https.", hint="Nothing was fetched.", retryable=False)
-        patience = min(gateway.settings.timeout, deadline - gateway.clock())
-        if patience <= 0:
-            raise _no_time_left()
-        reply: Reply = yield Open(url, patience)
+        reply: Reply = yield Open(address, _patience(gateway, deadline))
         location = reply.headers.get("location")
         if reply.status in (301, 302, 303, 307, 308) and location:
-            url = urljoin(url, location)
+            address = joined(address, location)
             continue
         if reply.status != 200:
             passing = reply.status in (408, 425, 429) or reply.status >= 500
@@ -158,8 +166,12 @@ def _opened(gateway: Gateway, url: str, deadline: float) -> Flow[Reply]:
     raise DownloadError("The video's address redirects in circles.", retryable=False)
 
 
-def _no_time_left() -> DownloadError:
-    return DownloadError("There was no time left to download the video.", hint="Download it again.")
+def _patience(gateway: Gateway, deadline: float) -> float:
+    """Seconds the next bytes may take."""
+    left = deadline - gateway.clock()
+    if left <= 0:
+        raise DownloadError("There was no time left to download the video.", hint="Download it again.")
+    return min(gateway.settings.timeout, left)
 
 
 def file_name(task: VideoTask, index: int) -> str:
@@ -173,16 +185,34 @@ def _length(reply: Reply) -> int | None:
     return int(given) if re.fullmatch(r"[0-9]{1,18}", given) and "content-encoding" not in reply.headers else None
 
 
-def _make(folder: Path) -> None:
+def folder_made(folder: Path) -> None:
+    """Make a folder where there is none.
+
+    Raises:
+        ConfigurationError: It cannot be one, or cannot be written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ConfigurationError(f"{folder} is not a folder that can be written to: {error.strerror}.") from error
 
 
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _append(path: Path, chunk: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(chunk)
+
+
+def _settle(part: Path, path: Path) -> None:
+    """Give a whole file its final name, after its bytes are on the disk."""
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
 
 
 def _is_video(path: Path) -> bool:
@@ -190,5 +220,5 @@ def _is_video(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(12)[4:8] == b"ftyp"
-    except FileNotFoundError:
+    except OSError:
         return False

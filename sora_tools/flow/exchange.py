@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin
 
 from ..config import Settings, origin
-from ..errors import EndpointUnavailableError, NotSentError, SoraError
+from ..errors import EndpointUnavailableError, LostReplyError, NotSentError, SoraError, UnreadableReplyError
 from ..events import Retrying
 from ..ledger import Ledger
 from ..retry import Retry
@@ -85,19 +85,21 @@ class Gateway:
 
 def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
     """Send one call once and read its answer."""
-    for hops in range(_MOST_REDIRECTS + 1):
-        patience = min(gateway.settings.timeout, deadline - gateway.clock())
-        if patience <= 0:
-            raise NotSentError("There was no time left to send the request.", hint="Ask again.")
-        reply: Reply = yield Send(call, patience)
-        onward = _onward(gateway, call, reply)
-        if onward is None or hops == _MOST_REDIRECTS:
-            break
-        call = onward
     try:
+        for hops in range(_MOST_REDIRECTS + 1):
+            patience = min(gateway.settings.timeout, deadline - gateway.clock())
+            if patience <= 0:
+                raise NotSentError("There was no time left to send the request.", hint="Ask again.")
+            reply: Reply = yield Send(call, patience)
+            onward = _onward(gateway, call, reply)
+            if onward is None or hops == _MOST_REDIRECTS:
+                break
+            call = onward
         return _resolved(gateway, call.read(reply))
     except SoraError as error:
         error.without(gateway.settings.secret)
+        if not call.paid and isinstance(error, LostReplyError | UnreadableReplyError):
+            error.charged = "no"
         raise
 
 
@@ -154,11 +156,8 @@ def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
     def whole(url: str | None) -> str | None:
         if url is None:
             return None
-        try:
-            absolute = urljoin(f"{gateway.settings.base_url}/", url)
-        except ValueError:
-            return None
-        return absolute if gateway.settings.fetchable(absolute) else None
+        absolute = joined(f"{gateway.settings.base_url}/", url)
+        return absolute if absolute and gateway.settings.fetchable(absolute) else None
 
     encodings = {name: address for name, url in generation.encodings.items() if (address := whole(url))}
     url = whole(generation.url) or encodings.get("source")
@@ -172,8 +171,15 @@ def _onward(gateway: Gateway, call: Call[T], reply: Reply) -> Call[T] | None:
     location = reply.headers.get("location")
     if reply.status not in followed or not location:
         return None
+    url = joined(gateway.settings.url(call.path), location)
+    return replace(call, path=url, query={}) if url and origin(url) == gateway.settings.origin else None
+
+
+def joined(url: str, location: str) -> str | None:
+    """Where a location leads from an address; None where it is none."""
     try:
-        url = urljoin(gateway.settings.url(call.path), location)
-        return replace(call, path=url, query={}) if origin(url) == gateway.settings.origin else None
+        address = urljoin(url, location)
+        origin(address)
     except ValueError:
         return None
+    return address

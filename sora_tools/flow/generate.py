@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ..schemas import VideoRequest, VideoTask
-from .download import download
+from .download import download, folder_made
 from .exchange import Gateway
 from .look import successful, wait
 from .submit import create
-from .wishes import Flow
+from .wishes import Do, Flow
 
 
 def generate(
@@ -19,7 +20,13 @@ def generate(
     timeout: float,
     directory: str | os.PathLike[str] | None,
 ) -> Flow[VideoTask]:
-    """Create, wait until the task has succeeded, and download where a directory is given."""
+    """Create, wait until the task has succeeded, and download where a directory is given.
+
+    Raises:
+        ConfigurationError: The directory cannot be written to: nothing was sent.
+    """
+    if directory is not None:
+        yield Do(folder_made, (Path(directory),))
     task = yield from create(gateway, request, key)
     task = successful((yield from wait(gateway, task.task_id, timeout)))
     return task if directory is None else (yield from download(gateway, task, directory))

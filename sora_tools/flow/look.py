@@ -10,9 +10,11 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from copy import copy
 from typing import Any, Final
 
 from ..errors import (
+    Charged,
     EndpointUnavailableError,
     InvalidRequestError,
     SoraError,
@@ -21,7 +23,7 @@ from ..errors import (
     TaskNotFoundError,
     WaitTimeoutError,
 )
-from ..events import Seen
+from ..events import Retrying, Seen
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
@@ -37,10 +39,15 @@ UNVOUCHED: Final = 10.0
 LAST_LOOK: Final = 0.8
 """Seconds after the deadline that the last look may take."""
 
+_PASSING: Final = (429, 500, 503)
+"""Statuses with which a route that exists may be called unavailable for now: paused, or without a channel."""
+
 _PAGE: Final = 100
 _MOST_PAGES: Final = 10
 _SHARED_PAGES: Final = 5
 _TICK: Final = 0.05
+"""Seconds a sweep naps at most, because a wait that joins may be due before all others."""
+
 
 SHORTEST: Final = 1.0
 """Seconds between two looks of one wait at least."""
@@ -59,8 +66,9 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
     task_id, submission = yield from identify(gateway, task_id)
     try:
         return (yield from look(gateway, task_id, deadline))
-    except TaskNotFoundError:
-        if submission is None or gateway.now() - submission.intended_at > INVISIBLE:
+    except TaskNotFoundError as error:
+        error.about(charged="yes" if submission else None)
+        if gateway.now() >= _visible(task_id, submission, 0.0):
             raise
         return _not_shown_yet(task_id, gateway)
     except SoraError as error:
@@ -107,32 +115,37 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     start = gateway.clock()
     deadline = start + timeout
     task_id, submission = yield from identify(gateway, task_id)
-    born = _born(task_id, submission)
-    visible = start + (UNVOUCHED if born is None else max(0.0, born + INVISIBLE - gateway.now()))
+    visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
+    vouched: Charged | None = "yes" if submission is not None else None
     last: VideoTask | None = None
     trouble: SoraError | None = None
     pause = 0.0
     while True:
         left = max(0.0, deadline - gateway.clock())
-        news: VideoTask | Silence = yield Look(task_id, min(pause, left), left + LAST_LOOK)
+        news: VideoTask | SoraError | Silence = yield Look(task_id, min(pause, left), left + LAST_LOOK)
         if news is ALONE:
             try:
                 news = yield from look(gateway, task_id, deadline + LAST_LOOK)
             except TaskNotFoundError as error:
-                trouble = error.about(charged="yes" if submission else None)
-                if gateway.clock() >= visible:
+                trouble = error.about(charged=vouched)
+                if gateway.now() >= visible:
                     raise
             except SoraError as error:
-                trouble = error.about(task_id=task_id, charged="yes" if submission else None)
+                trouble = error.about(task_id=task_id, charged=vouched)
                 if not error.retryable or isinstance(error, EndpointUnavailableError):
                     raise
+        if isinstance(news, SoraError):
+            trouble = copy(news).about(task_id=task_id, charged=vouched)  # each wait raises one of its own
+            yield Tell(Retrying(trouble, _pause(gateway, gateway.clock() - start, last)))
         if isinstance(news, VideoTask):
             last, trouble = news, None
             yield Tell(Seen(news))
             if news.ended:
                 return news
         if gateway.clock() >= deadline:
-            raise _timed_out(task_id, timeout, last, trouble)
+            if last is None and trouble is not None:
+                raise trouble
+            raise _timed_out(task_id, timeout, last, trouble, vouched)
         pause = _pause(gateway, gateway.clock() - start, last)
 
 
@@ -206,7 +219,7 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
         try:
             return (yield from exchange(gateway, call, deadline))
         except EndpointUnavailableError as error:
-            gateway.has_id_route = False
+            gateway.has_id_route = error.http_status in _PASSING
             error.most_sends = 1
             raise
 
@@ -247,11 +260,12 @@ def checked_id(given: str) -> str:
     return given
 
 
-def _born(task_id: str, submission: Submission | None) -> float | None:
-    if submission is not None:
-        return submission.intended_at
+def _visible(task_id: str, submission: Submission | None, unvouched: float) -> float:
+    """Until when, in seconds since the epoch, the task may be missing; ``unvouched`` where nothing tells its age."""
     created = typeid_time(task_id)
-    return None if created is None else created.timestamp()
+    if submission is not None:
+        return submission.intended_at + INVISIBLE
+    return unvouched if created is None else created.timestamp() + INVISIBLE
 
 
 def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
@@ -263,13 +277,20 @@ def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
     )
 
 
-def _timed_out(task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None) -> SoraError:
-    if last is None and trouble is not None and not isinstance(trouble, TaskNotFoundError):
-        return trouble.about(task_id=task_id)
-    state = "not shown by the gateway yet" if last is None else last.status
-    progress = "" if last is None or last.progress is None else f", {last.progress:.0%} done"
+def _timed_out(
+    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged | None
+) -> WaitTimeoutError:
+    if last is None:
+        return WaitTimeoutError(
+            f"No look at the task was answered in {timeout:g} s.",
+            hint="Look again later with the same task id, and do not create it again.",
+            charged=vouched or "unknown",
+            task_id=task_id,
+        )
+    progress = "" if last.progress is None else f", {last.progress:.0%} done"
+    since = "" if trouble is None else f" Later looks failed: {trouble.message}"
     return WaitTimeoutError(
-        f"The task had not ended after {timeout:g} s ({state}{progress}).",
+        f"The task had not ended after {timeout:g} s ({last.status}{progress}).{since}",
         hint="It goes on at the gateway: look again later with the same task id, and do not create it again.",
         task=last,
         task_id=task_id,
@@ -322,7 +343,13 @@ class Board:
         with self._lock:
             return set(self._asked)
 
-    def answer(self, task_id: str, news: VideoTask | Silence) -> None:
+    def overdue(self) -> set[str]:
+        """The tasks somebody's look is due for."""
+        with self._lock:
+            now = self._clock()
+            return {task_id for task_id, asks in self._asked.items() if any(due <= now for due, _ in asks)}
+
+    def answer(self, task_id: str, news: VideoTask | SoraError | Silence) -> None:
         """Tell everybody who waits for this task."""
         with self._lock:
             asks = self._asked.pop(task_id, [])
@@ -367,7 +394,7 @@ def _round(gateway: Gateway, board: Board) -> Flow[None]:
         except SoraError as error:
             if error.retryable and not isinstance(error, EndpointUnavailableError):
                 for task_id in wanted:
-                    board.answer(task_id, NO_NEWS)
+                    board.answer(task_id, error)
                 return
             break
         for task in page.tasks:
@@ -377,5 +404,5 @@ def _round(gateway: Gateway, board: Board) -> Flow[None]:
         before = page.before
         if before is None or not wanted:
             break
-    for task_id in wanted:
+    for task_id in wanted & board.overdue():
         board.answer(task_id, ALONE)

@@ -10,15 +10,23 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ..errors import BusyError, EndpointUnavailableError, InvalidRequestError, SoraError, SubmissionUnknownError
+from ..errors import (
+    BusyError,
+    EndpointUnavailableError,
+    InvalidRequestError,
+    LostReplyError,
+    SoraError,
+    SubmissionUnknownError,
+)
 from ..events import Submitted
-from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Unsure
-from ..schemas import EchoedAction, RequestEcho, VideoRequest, VideoTask, broken_rules
-from .exchange import Gateway, ask, exchange, persist
+from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Taken, Unsure
+from ..schemas import EchoedAction, RequestEcho, VideoRequest, VideoTask, broken_rules, shortened
+from .exchange import Gateway, exchange, persist
 from .wishes import Do, Finish, Flow, Sleep, Tell
 
 CLOCK_SKEW: Final = 120.0
@@ -83,7 +91,10 @@ def create(
         SoraError: Every one that says ``charged="no"`` means that nothing was accepted.
     """
     if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
-        raise InvalidRequestError("key: 1 to 255 visible ASCII characters are allowed.", hint="Nothing was sent.")
+        raise InvalidRequestError(
+            f"key: {shortened(repr(key), 80)} was given; 1 to 255 visible ASCII characters are allowed.",
+            hint="Nothing was sent.",
+        )
     if request.model is None and gateway.settings.model is not None:
         request = request.model_copy(update={"model": gateway.settings.model})
     deadline = gateway.clock() + (gateway.patience if patience is None else patience)
@@ -125,14 +136,17 @@ class _Attempts:
 
     def verdict(self, error: SoraError) -> Flow[VideoTask]:
         """After the last send: what is known of the money, where an answer had left it open."""
-        if isinstance(error, EndpointUnavailableError) and error.most_sends is None:
+        if self.suspect and not isinstance(error, SubmissionUnknownError):
+            found: VideoTask | None = yield self._apart(self._last_look(error))
+            if found is not None:
+                return found
+        if (
+            isinstance(error, EndpointUnavailableError) and error.most_sends is None
+        ):  # a cool-down does not renew itself
             self.gateway.cool_down.begin("create", error)
-        if not self.suspect or error.charged == "yes" or isinstance(error, SubmissionUnknownError):
-            raise error
-        found: VideoTask | None = yield self._apart(self._last_look(error))
-        if found is None:
-            raise error
-        return found
+        if self.suspect and error.charged == "unknown":
+            raise _unknown(error) from error
+        raise error
 
     def _apart(self, flow: Flow[Any]) -> Finish:
         return Finish(flow, max(0.0, self.deadline - self.gateway.clock()))
@@ -144,6 +158,11 @@ class _Attempts:
                 return None
             case Accepted(submission, task_id):
                 return _remembered(submission, task_id), True
+            case Taken():
+                raise InvalidRequestError(
+                    f"key: {self.submission.key!r} was given; it belongs to another request.",
+                    hint="Nothing was sent. Give each request a key of its own.",
+                )
             case Unsure(claim) if not self.suspect:
                 with claim:
                     yield self._note(claim, "unsure")
@@ -166,7 +185,7 @@ class _Attempts:
             task = yield from exchange(self.gateway, call, self.deadline)
         except SoraError as error:
             error.about(key=self.submission.key)
-            yield self._note(claim, "refused" if error.charged == "no" else "unsure")
+            yield self._note(claim, "refused" if error.charged == "no" and not self.suspect else "unsure")
             if error.charged == "no":
                 raise
             if isinstance(error, EndpointUnavailableError):
@@ -177,12 +196,16 @@ class _Attempts:
         return task
 
     def _look(self, claim: Claim, since: float) -> Flow[tuple[VideoTask | None, bool]]:
-        """Look for a task that may be ours. The task, now ours in the ledger; and whether the list is served."""
+        """Look for a task that may be ours. The task, now ours in the ledger; and whether the list is served.
+
+        What a cool-down remembers is not asked: this look decides over money.
+        """
         call = self.gateway.dialect.list(_RECENT, None)
-        if call is None:
-            return None, False
         try:
-            page = yield from ask(self.gateway, call, self.deadline)
+            if call is None:
+                raise LostReplyError("This format has no list to look for it in.")
+            attempt = partial(exchange, self.gateway, call, self.deadline)
+            page = yield from persist(self.gateway, attempt, self.deadline)
         except EndpointUnavailableError:
             return None, False
         except SoraError as error:

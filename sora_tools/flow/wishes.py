@@ -30,7 +30,9 @@ class Open(NamedTuple):
 
 
 class More(NamedTuple):
-    """The next bytes of what was opened last, or b"" at its end."""
+    """The next bytes of what was opened last, or b"" at its end, within so many seconds."""
+
+    patience: float
 
 
 class Sleep(NamedTuple):
@@ -55,8 +57,8 @@ class Tell(NamedTuple):
 class Look(NamedTuple):
     """News of a task, due in ``pause`` seconds, shared with everybody who waits.
 
-    Granted with the VideoTask, or with ``NO_NEWS`` (nothing within ``patience`` seconds, or a passing trouble), or
-    with ``ALONE`` (the list cannot answer this: look for yourself).
+    Granted with the VideoTask, with the SoraError of a trouble that may pass, with ``NO_NEWS`` (nothing within
+    ``patience`` seconds), or with ``ALONE`` (the list cannot answer this: look for yourself).
     """
 
     task_id: str

@@ -10,7 +10,7 @@ from pydantic import Field, SkipValidation
 from .. import flow as flows
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
-from ..errors import InvalidRequestError, SoraError
+from ..errors import InvalidRequestError
 from ..events import Event, Submitted
 from ..flow import Flow
 from . import answers
@@ -97,11 +97,7 @@ class CreateVideoTool(SoraTool):
                 hint="Nothing was started and nothing was charged. Leave model out and call again.",
             )
         patience = min(LONGEST_CALL, gateway.patience)
-        try:
-            # Without a key of the caller's own, each tool call is a submission of its own.
-            task = yield from flows.create(gateway, request, key=None, thread=thread, patience=patience)
-        except SoraError as error:
-            error.retryable = error.retryable and error.charged == "no"
-            raise
+        # Without a key of the caller's own, each tool call is a submission of its own.
+        task = yield from flows.create(gateway, request, key=None, thread=thread, patience=patience)
         submitted = next(event for event in reversed(told) if isinstance(event, Submitted))
         return answers.of_created(task, request, submitted.key, self._secret, reused=submitted.reused)
