@@ -1,4 +1,4 @@
-"""The `sora-tools` command, and `python -m sora_tools`: the command line, and an end without a traceback while it loads."""
+"""The `sora-tools` command, and `python -m sora_tools`: the command line, quiet when interrupted in loading."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Final
 try:
     import typer
 
-    from .screen import bill, described, err, plain, retries, row, say, watching
+    from .screen import bill, complain, described, err, plain, retries, row, say, watching
 except ModuleNotFoundError as missing:  # the command imports this module first: only here can it still be polite
     if missing.name not in {"rich", "typer"}:
         raise
@@ -89,20 +89,14 @@ def main() -> None:
     app(prog_name="sora-tools")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"sora-tools {__version__}")
-        raise typer.Exit
-
-
 _option = partial(typer.Option, show_default=False)  # for those whose default is to leave something out
 
 
-@app.callback()
-def _before_any_command(
-    _: Annotated[bool, _option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    """What may stand before the command's name."""
+@app.callback(invoke_without_command=True)
+def _alone(version: Annotated[bool, _option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"sora-tools {__version__}")
+        raise typer.Exit
 
 
 # --- what every command has in common ----------------------------------------------------------------------------
@@ -195,9 +189,7 @@ def _print_error(facts: Mapping[str, Any], error: SoraError | None = None, *, as
         print(json.dumps({"error": facts, **({"task": _document(task)} if task else {})}))
         return
     safe = "Nothing was charged." if facts.get("key") and facts["charged"] == "no" else ""
-    message = re.sub(r"(?<=[^.!?。…])$", ".", facts["message"].rstrip())
-    words = " ".join(filter(None, (message, safe, facts["hint"])))
-    err.print(plain(f"{facts['code']}: {words}"), style="red")
+    complain(facts["code"], facts["message"], safe, facts["hint"])
 
 
 def _key(file: Path) -> str:
@@ -220,10 +212,6 @@ def _field(name: str, *names: str, **settings: Any) -> Any:
     return _video(*names, help=VideoRequest.model_fields[name].description, **settings)
 
 
-_KEY_HELP: Final = (
-    "Your name for this submission, sent as Idempotency-Key. Commands remember nothing of each other: unless the "
-    "gateway minds it, a second create with the same key is paid again."
-)
 TaskId = Annotated[str, typer.Argument(help="The task id that create printed.", show_default=False)]
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="Folder to save to; made if missing.")]
 
@@ -240,10 +228,10 @@ def create(
     image: Annotated[list[str] | None, _video(metavar="URL", help="Image to build on; again for more.")] = None,
     model: Annotated[str | None, _field("model")] = None,
     request: Annotated[Path | None, _video(help="JSON file of documented fields (- is stdin); options win.")] = None,
-    key: Annotated[str | None, _option(help=_KEY_HELP)] = None,
+    key: Annotated[str | None, _option(help="Sent as Idempotency-Key; no command remembers it for another.")] = None,
 ) -> Result:
     """Start one paid video, and print its task id at once."""
-    options = {
+    options: dict[str, Any] = {
         "prompt": prompt,
         "width": width,
         "height": height,

@@ -20,6 +20,14 @@ class Submitted(NamedTuple):
     reused: bool = False
 
 
+class NotRecorded(NamedTuple):
+    """The gateway accepted a create and the ledger could not write that down: keep the task id."""
+
+    key: str
+    task: VideoTask
+    error: Exception
+
+
 class Retrying(NamedTuple):
     """A call failed in a way that may pass and will be made again in ``seconds``."""
 
@@ -50,4 +58,4 @@ class Saved(NamedTuple):
     size: int
 
 
-Event = Submitted | Retrying | Seen | Downloading | Saved
+Event = Submitted | NotRecorded | Retrying | Seen | Downloading | Saved

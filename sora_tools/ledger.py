@@ -130,6 +130,7 @@ class MemoryLedger:
         self._rows: dict[str, Submission] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._claims: dict[str, Claim] = {}
+        self._adopted: set[str] = set()
 
     def begin(self, submission: Submission) -> Begun:
         key = submission.key
@@ -157,6 +158,7 @@ class MemoryLedger:
             gateway = self._rows[claim.key].gateway
             task_id = next((task_id for task_id in task_ids if (gateway, task_id) not in self._keys), None)
             if task_id is not None:
+                self._adopted.add(claim.key)
                 self._settle(claim.key, "accepted", task_id)
             return task_id
 
@@ -181,7 +183,7 @@ class MemoryLedger:
         row = self._rows[key]
         if task_id is not None:
             holder = self._keys.get((row.gateway, task_id), key)
-            if holder != key:  # a direct answer beats an adoption
+            if holder != key and holder in self._adopted:  # a direct answer beats an adoption
                 self._rows[holder] = replace(self._rows[holder], state="unsure", task_id=None)
             self._keys[row.gateway, task_id] = key
         self._rows[key] = replace(row, state=state, task_id=task_id)

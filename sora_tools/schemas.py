@@ -265,7 +265,14 @@ def _broken_rule(detail: Mapping[str, Any]) -> str:
         return f"{field}: nothing was given; it is required"
     if kind == "extra_forbidden":
         return f"{field}: there is no such field; give documented ones only"
-    return f"{field}: {shortened(repr(given), 80)} was given; it {said}"
+    return f"{field}: {_quoted(given)} was given; it {said}"
+
+
+def _quoted(value: object) -> str:
+    try:
+        return shortened(repr(value), 80)
+    except (RecursionError, ValueError):  # nested too deep, or a number too long to print
+        return f"a {type(value).__name__} too large to show"
 
 
 def shortened(text: str, length: int) -> str:

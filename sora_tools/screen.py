@@ -64,6 +64,13 @@ def say(who: str, what: str) -> None:
         who = ""
 
 
+def complain(code: str, *sentences: str) -> None:
+    """One line of what went wrong; a sentence that others follow ends like one."""
+    *others, last = filter(None, map(str.rstrip, sentences))
+    ended = [text if text.endswith((".", "!", "?", "。", "…")) else f"{text}." for text in others]
+    err.print(plain(f"{code}: {' '.join([*ended, last])}"), style="red")
+
+
 def bill(creates: int, charged: Decimal | None) -> str:
     """What a run has come to; ``charged`` is None at a gateway that is paid."""
     counted = f"{creates} create{'s' if creates != 1 else ''}"

@@ -210,11 +210,7 @@ def opened(reply: Reply, route: Route) -> Any:
     if 200 <= reply.status < 300:
         value = _parsed(reply, route)
         if (refusal := _enveloped(reply, route, value)) is not None:
-            error = _meaning(refusal)
-            if route == "create" and (task_id := value.get("task_id") or value.get("id")):
-                # A refusal that names a task contradicts itself: the task may exist.
-                error.about(task_id=str(task_id), charged="unknown")
-            raise error
+            raise _doubted(_meaning(refusal), route, value)
         return value
     raise refused(reply, route)
 
@@ -222,7 +218,19 @@ def opened(reply: Reply, route: Route) -> Any:
 def refused(reply: Reply, route: Route) -> SoraError:
     """The error that a reply with a status other than 2xx means."""
     value = _json(reply.body)
-    return _meaning(_facts(reply, route, value if isinstance(value, dict) else {}))
+    return _doubted(_meaning(_facts(reply, route, value if isinstance(value, dict) else {})), route, value)
+
+
+def _doubted(error: SoraError, route: Route, value: Any) -> SoraError:
+    """A refusal of a create that names a task contradicts itself: the task may exist."""
+    if route != "create" or not isinstance(value, dict):
+        return error
+    for found in (value, *(value.get(name) for name in ("data", "task", "result", "payload", "error"))):
+        names = found if isinstance(found, dict) else {}
+        task_id = names.get("task_id") or (names.get("id") if found is not value.get("error") else None)
+        if isinstance(task_id, str | int) and task_id:
+            return error.about(task_id=shortened(str(task_id), 200), charged="unknown")
+    return error
 
 
 def unreadable(reply: Reply, route: Route, what: str, **facts: Any) -> SoraError:
@@ -391,6 +399,8 @@ def _by_status(refusal: _Refusal) -> SoraError:
         return refusal.unclear(
             "A bot check stands between this machine and the gateway", "Ask its operator to let you in."
         )
+    if refusal.route == "create" and status in (300, 303, 304):  # "done, see there" (RFC 9110 15.4.4)
+        return refusal.unclear("The gateway answered with a redirect that may mean that it has the task")
     if 300 <= status < 400:
         where = shortened(headers.get("location", "nowhere"), 200)
         return refusal.unavailable(f"The gateway redirected to {where}", "Use the address it serves the API at.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,9 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
+from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
+import sora_tools
 from sora_tools import cli, errors, screen
 from sora_tools.client.sora import Sora
 from sora_tools.errors import SoraError, TaskFailedError, WaitTimeoutError
@@ -232,7 +236,7 @@ def test_an_error_document_carries_the_task_as_last_seen(at_sandbox, monkeypatch
         ("rate_limit", None, 4, "busy: "),
         ("bad_gateway", 1, 5, "submission_unknown: "),
         ("cut_reply", 1, 5, "submission_unknown: "),
-        ("html_200", None, 5, "endpoint_unavailable: "),
+        ("html_200", None, 5, "submission_unknown: "),
     ],
 )
 @pytest.mark.usefixtures("no_naps")
@@ -243,15 +247,19 @@ def test_a_create_that_goes_wrong_says_what_is_known_of_the_money(at_sandbox, sa
     *retries, line = result.stderr.splitlines()
     assert line.startswith(words)
     assert ("Nothing was charged." in line) == (expected != 5)
-    assert all(retry.startswith("Trying again in ") for retry in retries)
+    assert all(retry.startswith("Trying again ") for retry in retries)
     assert sum(request.route == "create" for request in sandbox.requests) == len(retries) + 1
 
 
 @pytest.mark.usefixtures("no_naps")
-def test_a_gateway_that_is_not_there_is_said_to_be_unreachable(run):
-    result = run("list", "--base-url", "http://127.0.0.1:9")
+@pytest.mark.parametrize("command", [("create", "fly man"), ("list",), ("query", "task_1")])
+def test_a_gateway_that_is_not_there_is_tried_again_and_said_to_be_unreachable(run, command):
+    result = run(*command, "--base-url", "http://127.0.0.1:9")
     assert result.exit_code == 4
-    assert result.stderr.splitlines()[-1].startswith("not_sent: The gateway could not be reached")
+    *retries, line = result.stderr.splitlines()
+    assert retries
+    assert all(retry.startswith("Trying again ") for retry in retries)
+    assert re.match(r"not_sent: .* could not be reached", line)
 
 
 def test_a_task_that_ended_without_a_video_is_6_for_query_and_wait(at_sandbox, sandbox):
@@ -332,7 +340,7 @@ def test_without_a_gateway_it_says_how_to_get_one(run):
     ("command", "method", "words"),
     [
         (("wait", "task_1"), "wait", "task_1 goes on at the gateway"),
-        (("create", "fly man"), "run", "may have been accepted: look at `sora-tools list`"),
+        (("create", "fly man"), "create", "may have been accepted: look at `sora-tools list`"),
         (("list",), "list", ""),
     ],
 )
@@ -379,6 +387,43 @@ def test_on_a_terminal_a_wait_is_a_bar(terminal):
     assert "saved, 123 kB" in shown
     assert "\x1b[31m busy" not in shown
     assert max(map(len, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines())) <= 80
+
+
+def test_on_a_terminal_a_conversation_breaks_between_words(terminal):
+    prompt = "纸船 " + "a paper boat sails down a rainy street at night " * 3
+    screen.say("user", prompt)
+    screen.say("tool", "succeeded " + "x" * 100)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert max(map(cell_len, shown)) <= 80
+    assert (shown[0][:9], shown[1][:9]) == ("user     ", " " * 9)
+    assert " ".join(line[9:].strip() for line in shown[:3]) == prompt.strip()
+    assert "".join(line[9:] for line in shown[-2:]) == "x" * 100
+
+
+def test_elsewhere_a_conversation_is_a_line_each(capsys):
+    screen.say("user", "a paper\nboat " * 30)
+    assert capsys.readouterr().err == f"user     {'a paper boat ' * 30}\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.0, "at once"), (0.04, "at once"), (0.05, "in 0.1 s"), (2, "in 2.0 s")]
+)
+def test_a_retry_says_when(seconds, words, capsys):
+    screen.retries(Retrying(SoraError("Busy."), seconds))
+    assert capsys.readouterr().err == f"Trying again {words}: Busy.\n"
+
+
+@pytest.mark.parametrize(
+    ("sentences", "line"),
+    [
+        (("It broke (HTTP 501)", "Nothing was charged.", ""), "busy: It broke (HTTP 501). Nothing was charged."),
+        (("It broke.", "", "Go on."), "busy: It broke. Go on."),
+        (("坏了。 ", "Really?", "pip install x"), "busy: 坏了。 Really? pip install x"),
+    ],
+)
+def test_a_complaint_is_sentences(sentences, line, capsys):
+    screen.complain("busy", *sentences)
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_a_terminal_is_left_alone_when_nothing_happened(terminal):
@@ -428,15 +473,11 @@ def test_a_state_is_a_few_words(facts, words):
 
 def started(*arguments, blocked=()):
     code = f"""
-import sys
+from importlib.machinery import PathFinder
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {tuple(blocked)!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Blocker())
-from sora_tools.cli import main
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name in {blocked!r} else find(name, *rest)
+from sora_tools.__main__ import main
 main()
 """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "40"}
@@ -464,8 +505,34 @@ def test_without_an_extra_one_line_says_what_to_install(command, blocked, extra)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1
-    assert f"pip install 'sora-tools[{extra}]'" in err
-    assert blocked in err
+    assert err.endswith(f" needs {blocked}: pip install 'sora-tools[{extra}]'\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "broken"), [("list", "rich.console"), ("sandbox", "uvicorn.config"), ("demo", "langchain.agents")]
+)
+def test_an_extra_that_is_there_and_broken_is_not_said_to_be_missing(command, broken):
+    with started(command, blocked=(broken,)) as process:
+        out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert process.returncode != 0
+    assert f"No module named '{broken}'" in err
+    assert "pip install" not in err
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked", "extra"),
+    [
+        ("from sora_tools import Sandbox", "uvicorn", "sandbox"),
+        ("import sora_tools.sandbox", "av", "sandbox"),
+        ("import sora_tools.demo", "langchain", "demo"),
+    ],
+)
+def test_programs_too_are_told_which_extra_is_missing(module, blocked, extra):
+    code = f"import sys; sys.modules[{blocked!r}] = None; {module}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    wanted = f"ImportError: sora_tools.{extra} needs {blocked}: pip install 'sora-tools[{extra}]'"
+    assert result.stderr.splitlines()[-1] == wanted
 
 
 def test_asking_a_gateway_loads_neither_langchain_nor_the_sandbox():
@@ -485,7 +552,8 @@ def test_python_m_sora_tools_is_the_same_command():
 
 def test_the_sandbox_says_how_to_use_it_and_ends_with_ctrl_c(run, monkeypatch):
     with started("sandbox", "--port", "0", "--speed", "20") as process:
-        assert "Ctrl-C ends it" in process.stdout.readline()
+        assert process.stdout.readline().endswith(". Ctrl-C ends it.\n")
+        assert process.stdout.readline() == "In another terminal:\n"
         for _ in range(2):
             name, value = process.stdout.readline().removeprefix("export ").strip().split("=")
             monkeypatch.setenv(name, value)
@@ -499,16 +567,56 @@ def test_the_sandbox_says_how_to_use_it_and_ends_with_ctrl_c(run, monkeypatch):
 
 def test_the_sandbox_lets_in_the_keys_it_is_given_and_prints_none():
     with started("sandbox", "--port", "0", "--key", KEY) as process:
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
     assert process.returncode == 0
     assert KEY not in "".join(lines)
+    assert lines[-1] == "export SORA_API_KEY=<one of your keys>\n"
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_sandbox_that_cannot_listen_says_so(run, sandbox):
     taken = sandbox.base_url.rpartition(":")[2]
     result = run("sandbox", "--port", taken)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"configuration: The sandbox cannot listen at 127.0.0.1:{taken}: ")
-    assert run("sandbox", "--host", "0.0.0.0").exit_code == 2
+    assert result.stderr == (
+        f"configuration: The sandbox cannot listen at 127.0.0.1:{taken}: {os.strerror(errno.EADDRINUSE)}. "
+        "Give another --port; 0 takes a free one.\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "nohost.invalid"])
+def test_a_sandbox_for_other_machines_has_to_be_meant(run, host):
+    result = run("sandbox", "--host", host)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"configuration: {host} is not a loopback address such as 127.0.0.1. "
+        "Say --allow-remote if other machines are meant to reach it.\n"
+    )
+
+
+def test_the_version_is_the_packages(run):
+    assert run("--version").stdout == f"sora-tools {sora_tools.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["create", "query", "wait", "download", "list", "sandbox", "demo"])
+def test_no_help_shows_a_default_that_is_none(command):
+    for parameter in typer.main.get_command(cli.app).commands[command].params:
+        assert not (parameter.show_default and parameter.default in (None, False)), parameter.name
+
+
+def test_ctrl_c_while_the_command_loads_leaves_no_traceback():
+    code = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+import sora_tools.__main__
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

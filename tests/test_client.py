@@ -452,7 +452,7 @@ def test_addresses_are_made_whole(drive: Drive, tmp_path: Path, given: str, addr
     (generation,) = task.generations
     assert (generation.url, generation.thumbnail_url) == (address, "https://gateway.test/t.webp")
     (file,) = drive("https://gateway.test/proxy", "download", task, tmp_path, settings=settings)
-    assert file.name == "gen_1.mp4"
+    assert file.name == "task_1-gen_1.mp4"
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_a_folder_that_cannot_be_made_is_found_before_anything_is_paid(
 
 
 def test_a_file_that_cannot_be_written_is_named_and_not_created_again(drive: Drive, tmp_path: Path) -> None:
-    (tmp_path / "gen_1.mp4").mkdir()
+    (tmp_path / "task_1-gen_1.mp4").mkdir()
     with pytest.raises(DownloadError, match="could not be written") as caught:
         drive("https://g.test", "download", "task_1", tmp_path, settings={"transport": serving("/1.mp4")})
     assert (caught.value.retryable, caught.value.charged, caught.value.task_id) == (False, "yes", "task_1")

@@ -75,6 +75,13 @@ def perform(sandboxes, tmp_path):
     return run
 
 
+def raising(error):
+    def work(*_, **__):
+        raise error
+
+    return work
+
+
 def test_the_command_leaves_a_whole_video_and_its_sheet_and_prints_where(tmp_path):
     """At full size and its own pace, as somebody without a key would run it, into a pipe of 40 columns."""
     outside = {"SORA_BASE_URL": "http://127.0.0.1:9", "SORA_API_KEY": "sk-never-used", "SORA_LEDGER": "nonsense"}
@@ -186,6 +193,27 @@ def test_a_model_that_cannot_be_had_is_a_setting_that_is_wrong(perform, sandboxe
     with pytest.raises(ConfigurationError, match="'nobody:nothing' cannot be used"):
         perform(model="nobody:nothing")
     assert sandboxes[0] == []
+
+
+def test_what_a_provider_says_at_length_is_cut(perform, monkeypatch):
+    monkeypatch.setattr(demo, "init_chat_model", raising(ValueError("Supported providers are: " + "acme, " * 100)))
+    with pytest.raises(ConfigurationError, match="cannot be used: Supported providers") as caught:
+        perform(model="nope:x")
+    assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("paid", [False, True])
+def test_a_folder_that_cannot_be_one_is_found_before_anything_is_created(
+    sandboxes, sandbox, tmp_path, monkeypatch, paid
+):
+    monkeypatch.setenv("SORA_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("SORA_API_KEY", "sk-mine")
+    file = tmp_path / "afile"
+    file.touch()
+    result = CliRunner().invoke(cli.app, ["demo", "-d", str(file), *(["--paid"] if paid else [])])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"configuration: {file} ")
+    assert (sandboxes[0], sandbox.requests) == ([], ())
 
 
 @pytest.mark.usefixtures("small")

@@ -352,7 +352,7 @@ def test_a_redirect_that_keeps_method_and_origin_is_followed(
 
 @pytest.mark.parametrize(
     ("status", "location"),
-    [(301, "/x"), (302, "/x"), (303, "/x"), (307, "https://other.test/x"), (308, "http://gateway.test/x"), (307, "")],
+    [(301, "/x"), (302, "/x"), (307, "https://other.test/x"), (308, "http://gateway.test/x"), (307, "")],
 )
 def test_no_other_redirect_of_a_create_is_followed(
     gateway: Gateway, clock: Clock, request_: VideoRequest, status: int, location: str
@@ -363,6 +363,41 @@ def test_no_other_redirect_of_a_create_is_followed(
         play.run(create(gateway, request_))
     assert play.posts == 1
     assert caught.value.charged == "no"
+
+
+@pytest.mark.parametrize("status", [300, 303, 304])
+def test_a_redirect_that_may_mean_done_leaves_the_fate_unknown(
+    gateway: Gateway, clock: Clock, request_: VideoRequest, status: int
+) -> None:
+    play = Play(clock, [reply(status, "", location=f"/sora/backend/video_gen/{TASK}")])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, request_))
+    assert play.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, {"error": {"code": "rate_limit_exceeded"}, "data": {"id": "task_9"}}),
+        (200, {"success": False, "code": "heavy_load", "task": {"id": "task_9"}}),
+        (200, {"error": "coming soon", "data": {"task_id": "task_9"}}),
+        (429, {"id": "task_9", "status": "queued"}),
+        (404, {"id": "task_9", "status": "queued"}),
+        (503, {"data": {"task_id": "task_9"}, "error": {"code": "model_not_found"}}),
+        (400, {"task_id": "task_9"}),
+        (302, {"id": "task_9"}),
+    ],
+)
+def test_a_refusal_that_names_a_task_is_not_believed(
+    gateway: Gateway, clock: Clock, request_: VideoRequest, status: int, body: Any
+) -> None:
+    play = Play(clock, [reply(status, body, location="https://elsewhere.test/")], [reply(200, {"tasks": []})])
+    with pytest.raises(SubmissionUnknownError) as caught:
+        play.run(create(gateway, request_, "k"))
+    assert (play.posts, caught.value.charged, caught.value.task_id) == (1, "unknown", "task_9")
+    row = gateway.ledger.find("k")
+    assert row is not None
+    assert row.state == "unsure"
 
 
 def test_a_redirect_in_circles_ends(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:

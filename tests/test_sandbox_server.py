@@ -141,6 +141,15 @@ def test_a_world_brings_its_own_settings():
         World(speed=0)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"port": 99999}, {"port": -1}, {"port": "x"}, {"speed": "x"}, {"speed": 0}, {"speed": float("nan")}]
+)
+def test_a_setting_that_cannot_work_is_named(settings):
+    [(name, value)] = settings.items()
+    with pytest.raises(ValueError, match=f"^{name}={value!r} was given; it is a "):
+        Sandbox(**settings)
+
+
 def test_a_taken_port_is_an_error(sandbox):
     with pytest.raises(OSError, match="in use"):
         Sandbox(port=httpx.URL(sandbox.base_url).port).start()

@@ -221,7 +221,7 @@ def test_ids_are_time_ordered_also_within_a_millisecond(world, clock):
     value = 0
     for character in ids[0].removeprefix("task_"):
         value = value * 32 + "0123456789abcdefghjkmnpqrstvwxyz".index(character)
-    assert value >> 80 == 1_700_000_000_000
+    assert value >> 80 == 1_790_000_000_000
     assert (value >> 76 & 15, value >> 62 & 3) == (7, 2)
 
 
@@ -288,7 +288,7 @@ def test_a_task_has_every_field_of_the_web_backend(world, clock):
     assert set(queued) == set(task)
     assert len(task) == 32
     assert queued["generations"] == []
-    assert (task["prompt"], task["model"], task["created_at"]) == ("fly man", "turbo_12", "2023-11-14T22:13:20.000000Z")
+    assert (task["prompt"], task["model"], task["created_at"]) == ("fly man", "turbo_12", "2026-09-21T14:13:20.000000Z")
     assert task["moderation_result"]["task_id"] == task_id
     first, second = task["generations"]
     assert first["id"].startswith("gen_")

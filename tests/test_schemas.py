@@ -192,7 +192,7 @@ NO_ACTIONS = (
         (
             {"inpaint_items": [{"url": "man.png"}]},
             (
-                "inpaint_items.0.url: 'man.png' was given; it must be an https:// address, "
+                "inpaint_items.0.url: 'man.png' was given; it must be an https:// (or http://) address, "
                 'a data:image/...;base64, address, or "" for no image'
             ),
         ),

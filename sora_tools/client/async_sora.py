@@ -18,7 +18,22 @@ from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, S
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files
-from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+from .transport import (
+    DIRECT,
+    FRESH,
+    IN_FLIGHT,
+    REUSED,
+    Left,
+    crowded,
+    decoded,
+    grow,
+    left_until,
+    no_cookies,
+    received_later,
+    reply,
+    translated,
+    trust,
+)
 
 T = TypeVar("T")
 
@@ -168,16 +183,21 @@ class AsyncSora(Client):
             async with asyncio.timeout(send.patience):
                 request = http.build_request(**self._message(send, left.note_later))
                 async with aclosing(await http.send(request, stream=True)) as response:
-                    body = bytearray()
-                    async for chunk in response.aiter_bytes():
+                    body, whole = bytearray(), response.is_stream_consumed
+                    async for chunk in received_later(response):
                         grow(body, chunk)
-                    return reply(response, bytes(body))
+                    return reply(response, decoded(bytes(body), response, whole=whole))
 
     async def _send_look(self, connections: LoopConnections, send: Send, patience: float) -> Reply:
         clock = asyncio.get_running_loop().time
         deadline = clock() + patience
         await enter(connections.look_gate, patience)  # the caller queues, so one who goes sends nothing ...
-        task = connections.apart(self._send(connections.looks, send._replace(patience=deadline - clock())))
+        try:
+            patience = left_until(deadline, clock)
+        except NotSentError:
+            connections.look_gate.release()
+            raise
+        task = connections.apart(self._send(connections.looks, send._replace(patience=patience)))
         task.add_done_callback(lambda _: connections.look_gate.release())  # ... and the request holds the place
         try:
             return await asyncio.shield(task)
@@ -218,7 +238,7 @@ class AsyncSora(Client):
                 request = http.build_request("GET", wish.url, **self._fetching(wish, left.note_later))
                 response = await http.send(request, stream=True)
         streams.push_async_callback(response.aclose)
-        run.later_chunks = response.aiter_bytes()
+        run.later_chunks = received_later(response)
         return reply(response, b"")
 
 
@@ -229,8 +249,12 @@ class LoopConnections:
 
     def __init__(self, gateway: Gateway, transport: httpx.AsyncBaseTransport | None) -> None:
         direct = DIRECT if transport is None else None
-        self.looks = httpx.AsyncClient(transport=transport, mounts=direct, limits=REUSED, verify=trust())
-        self.creates = httpx.AsyncClient(transport=transport, mounts=direct, limits=FRESH, verify=trust())
+        self.looks = httpx.AsyncClient(
+            transport=transport, mounts=direct, limits=REUSED, verify=trust(), cookies=no_cookies()
+        )
+        self.creates = httpx.AsyncClient(
+            transport=transport, mounts=direct, limits=FRESH, verify=trust(), cookies=no_cookies()
+        )
         self.look_gate, self.create_gate = asyncio.Semaphore(IN_FLIGHT), asyncio.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
         self.attempts: set[asyncio.Task[Any]] = set()

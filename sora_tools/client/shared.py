@@ -95,13 +95,19 @@ class Client:
             "url": url,
             "params": {name: value for name, value in call.query.items() if value is not None} or None,
             "json": call.body,
-            "headers": {"accept": "application/json", **self._for_gateway(url), **call.headers},
+            "headers": {
+                "accept": "application/json",
+                "accept-encoding": "gzip",
+                **self._for_gateway(url),
+                **call.headers,
+            },
             "timeout": send.patience,
             "extensions": {"trace": trace},
         }
 
     def _fetching(self, wish: Open, trace: Callable[..., Any]) -> dict[str, Any]:
-        return {"headers": self._for_gateway(wish.url), "timeout": wish.patience, "extensions": {"trace": trace}}
+        headers = {"accept-encoding": "identity", **self._for_gateway(wish.url)}
+        return {"headers": headers, "timeout": wish.patience, "extensions": {"trace": trace}}
 
     def _for_gateway(self, url: str) -> dict[str, str]:
         """What the gateway alone may see: the key goes to its own origin and nowhere else."""

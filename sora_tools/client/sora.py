@@ -19,7 +19,22 @@ from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, S
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files
-from .transport import DIRECT, FRESH, IN_FLIGHT, REUSED, Left, crowded, grow, reply, translated, trust
+from .transport import (
+    DIRECT,
+    FRESH,
+    IN_FLIGHT,
+    REUSED,
+    Left,
+    crowded,
+    decoded,
+    grow,
+    left_until,
+    no_cookies,
+    received,
+    reply,
+    translated,
+    trust,
+)
 
 T = TypeVar("T")
 
@@ -175,7 +190,7 @@ class Sora(Client):
             case Send(_, patience):
                 deadline = time.monotonic() + patience
                 with place(connections.look_gate, patience):
-                    return self._send(connections.looks, wish._replace(patience=deadline - time.monotonic()))
+                    return self._send(connections.looks, wish._replace(patience=left_until(deadline, time.monotonic)))
             case Sleep(seconds):
                 time.sleep(seconds)
             case Do(work, arguments):
@@ -200,11 +215,11 @@ class Sora(Client):
         def work() -> Reply:
             request = http.build_request(**self._message(send, left.note))
             with closing(http.send(request, stream=True)) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
+                body, whole = bytearray(), response.is_stream_consumed
+                for chunk in received(response):
                     left.check_wanted()
                     grow(body, chunk)
-            return reply(response, bytes(body))
+            return reply(response, decoded(bytes(body), response, whole=whole))
 
         with translated(left):
             return _bounded(work, send.patience)
@@ -235,7 +250,7 @@ class Sora(Client):
         with translated(left):
             response = _bounded(work, wish.patience)
         streams.callback(response.close)
-        run.chunks = response.iter_bytes()
+        run.chunks = received(response)
         return reply(response, b"")
 
 
@@ -245,8 +260,12 @@ class Connections:
     def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
         self.pid = os.getpid()
         direct = DIRECT if transport is None else None
-        self.looks = httpx.Client(transport=transport, mounts=direct, limits=REUSED, verify=trust())
-        self.creates = httpx.Client(transport=transport, mounts=direct, limits=FRESH, verify=trust())
+        self.looks = httpx.Client(
+            transport=transport, mounts=direct, limits=REUSED, verify=trust(), cookies=no_cookies()
+        )
+        self.creates = httpx.Client(
+            transport=transport, mounts=direct, limits=FRESH, verify=trust(), cookies=no_cookies()
+        )
         self.look_gate, self.create_gate = threading.Semaphore(IN_FLIGHT), threading.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
 
@@ -269,7 +288,7 @@ def _bounded(work: Callable[[], T], patience: float) -> T:
             answer.set_exception(error)
 
     threading.Thread(target=copy_context().run, args=(run,), name="sora-request", daemon=True).start()
-    return answer.result(max(0.0, patience))
+    return answer.result(patience)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx
@@ -46,14 +48,64 @@ def crowded() -> NotSentError:
     )
 
 
+def left_until(deadline: float, clock: Callable[[], float]) -> float:
+    """Seconds left of a request's time after queueing."""
+    left = deadline - clock()
+    if left <= 0:
+        raise crowded()
+    return left
+
+
 def reply(response: httpx.Response, body: bytes) -> Reply:
     """What flows know of a response."""
-    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, body)
+
+
+def received(response: httpx.Response) -> Iterator[bytes]:
+    """The bytes on the wire. A transport that hands over whole answers has decoded them already."""
+    return iter((response.content,)) if response.is_stream_consumed else response.iter_raw()
+
+
+def received_later(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The same, of an asynchronous response."""
+    return _one(response.content) if response.is_stream_consumed else response.aiter_raw()
+
+
+async def _one(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
 
 
 def grow(body: bytearray, chunk: bytes) -> None:
     """Add to a body, up to the largest one that is read."""
     body += chunk
+    _check_size(body)
+
+
+def decoded(body: bytes, response: httpx.Response, *, whole: bool) -> bytes:
+    """A body without its content coding, up to the largest one that is read.
+
+    One gzip or deflate at most, and never more memory than that: httpx would follow any number of them first.
+    """
+    encoding = "" if whole else response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise LostReplyError(f"The gateway's answer is in a coding that was not asked for: {encoding[:40]!r}.")
+    try:
+        plain = zlib.decompressobj(wbits=47).decompress(body, LARGEST_REPLY + 1)
+    except zlib.error as error:
+        raise LostReplyError("The gateway's answer cannot be decompressed.") from error
+    _check_size(plain)
+    return plain
+
+
+def no_cookies() -> CookieJar:
+    """A jar that keeps nothing: cookies know no ports, and could carry what one origin said to another."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def _check_size(body: bytes | bytearray) -> None:
     if len(body) > LARGEST_REPLY:
         raise LostReplyError(f"The gateway's answer is larger than {LARGEST_REPLY} bytes.")
 
@@ -102,7 +154,8 @@ def translated(left: Left) -> Iterator[None]:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ConfigurationError(f"This address cannot be asked: {error}") from error
-    except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+    except (httpx.HTTPError, httpx.StreamError, TimeoutError, UnicodeError) as error:
+        # UnicodeError: httpx builds the request that a redirect would lead to, and trips over impossible host names
         raise _failure(error, left) from error
     except RuntimeError as error:
         if "closed" not in str(error):

@@ -11,14 +11,14 @@ import errno
 import math
 import os
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from ..errors import ConfigurationError, DownloadError, SoraError
 from ..events import Downloading, Saved
 from ..schemas import Generation, VideoTask
-from ..wire import Reply
+from ..wire import Reply, typeid_time
 from .exchange import Gateway, joined, persist
 from .look import query, successful
 from .wishes import Do, Flow, More, Open, Tell
@@ -127,7 +127,7 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
 def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: float) -> Flow[None]:
     reply = yield from _opened(gateway, url, deadline)
     total, received = _length(reply), 0
-    part = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")  # of this download alone: another may be under way
+    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")  # of this download alone: another may be under way
     try:
         while chunk := (yield More(_patience(gateway, deadline))):
             yield Do(_append, (part, chunk))
@@ -175,9 +175,12 @@ def _patience(gateway: Gateway, deadline: float) -> float:
 
 
 def file_name(task: VideoTask, index: int) -> str:
-    """A file's name without its ending, made of ids."""
-    given = task.generations[index].generation_id or f"{task.task_id}-{index + 1}"
-    return re.sub(r"[^A-Za-z0-9_-]", "_", given)[:120]
+    """A file's name without its ending, made of ids. Two videos never share one."""
+    given = task.generations[index].generation_id or str(index + 1)
+    if typeid_time(given) is None:  # only a TypeID is the video's alone
+        given = f"{task.task_id}-{given}"
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", given)[:100]
+    return name if name == given else f"{name}-{sha256(given.encode()).hexdigest()[:8]}"
 
 
 def _length(reply: Reply) -> int | None:

@@ -86,16 +86,16 @@ class Gateway:
 def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
     """Send one call once and read its answer."""
     try:
-        for hops in range(_MOST_REDIRECTS + 1):
+        for _ in range(_MOST_REDIRECTS + 1):
             patience = min(gateway.settings.timeout, deadline - gateway.clock())
             if patience <= 0:
                 raise NotSentError("There was no time left to send the request.", hint="Ask again.")
             reply: Reply = yield Send(call, patience)
             onward = _onward(gateway, call, reply)
-            if onward is None or hops == _MOST_REDIRECTS:
-                break
+            if onward is None:
+                return _resolved(gateway, _read(gateway, call, reply))
             call = onward
-        return _resolved(gateway, call.read(reply))
+        raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)
     except SoraError as error:
         error.without(gateway.settings.secret)
         if not call.paid and isinstance(error, LostReplyError | UnreadableReplyError):
@@ -136,6 +136,18 @@ def ask(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
     except EndpointUnavailableError as error:
         gateway.cool_down.begin(call.route, error)
         raise
+
+
+def _read(gateway: Gateway, call: Call[T], reply: Reply) -> T:
+    """What the reply means. An error is read from a reply without the key, before its words are cut."""
+    secret = gateway.settings.secret
+    try:
+        return call.read(reply)
+    except SoraError:
+        if not secret:
+            raise
+    headers = {name: value.replace(secret, "***") for name, value in reply.headers.items()}
+    return call.read(replace(reply, headers=headers, body=reply.body.replace(secret.encode(), b"***")))
 
 
 def _resolved(gateway: Gateway, answer: T) -> T:

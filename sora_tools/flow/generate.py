@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..errors import SoraError
 from ..schemas import VideoRequest, VideoTask
 from .download import download, folder_made
 from .exchange import Gateway
-from .look import successful, wait
+from .look import checked_timeout, successful, wait
 from .submit import create
 from .wishes import Do, Flow
 
@@ -27,6 +28,11 @@ def generate(
     """
     if directory is not None:
         yield Do(folder_made, (Path(directory),))
+    checked_timeout(timeout)
     task = yield from create(gateway, request, key)
-    task = successful((yield from wait(gateway, task.task_id, timeout)))
-    return task if directory is None else (yield from download(gateway, task, directory))
+    try:
+        task = successful((yield from wait(gateway, task.task_id, timeout)))
+        return task if directory is None else (yield from download(gateway, task, directory))
+    except SoraError as error:
+        error.about(task_id=task.task_id, charged="yes")
+        raise

@@ -45,6 +45,8 @@ _PASSING: Final = (429, 500, 503)
 _PAGE: Final = 100
 _MOST_PAGES: Final = 10
 _SHARED_PAGES: Final = 5
+_LONGEST_TIMEOUT: Final = 10_000_000
+
 _TICK: Final = 0.05
 """Seconds a sweep naps at most, because a wait that joins may be due before all others."""
 
@@ -67,12 +69,12 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
     try:
         return (yield from look(gateway, task_id, deadline))
     except TaskNotFoundError as error:
-        error.about(charged="yes" if submission else None)
+        error.about(charged="yes" if submission else "unknown")
         if gateway.now() >= _visible(task_id, submission, 0.0):
             raise
         return _not_shown_yet(task_id, gateway)
     except SoraError as error:
-        error.about(task_id=task_id, charged="yes" if submission else None)
+        error.about(task_id=task_id, charged="yes" if submission else "unknown")
         raise
 
 
@@ -113,10 +115,10 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
         WaitTimeoutError: It had not ended by then; carries the task as last seen.
     """
     start = gateway.clock()
-    deadline = start + timeout
+    deadline = start + checked_timeout(timeout)
     task_id, submission = yield from identify(gateway, task_id)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
-    vouched: Charged | None = "yes" if submission is not None else None
+    vouched: Charged = "yes" if submission is not None else "unknown"
     last: VideoTask | None = None
     trouble: SoraError | None = None
     pause = 0.0
@@ -233,10 +235,12 @@ def identify(gateway: Gateway, name: str) -> Flow[tuple[str, Submission | None]]
         InvalidRequestError: It cannot be either.
         SubmissionUnknownError: It is the key of a submission that was sent and never answered.
     """
-    name = checked_id(name)
+    by_task: Submission | None = yield Do(gateway.ledger.of_task, (gateway.settings.origin, name))
+    if by_task is not None:
+        return name, by_task
     by_key: Submission | None = yield Do(gateway.ledger.find, (name,))
     if by_key is None:
-        return name, (yield Do(gateway.ledger.of_task, (gateway.settings.origin, name)))
+        return checked_id(name), None
     if by_key.task_id is not None:
         return by_key.task_id, by_key
     if by_key.state == "refused":
@@ -244,6 +248,18 @@ def identify(gateway: Gateway, name: str) -> Flow[tuple[str, Submission | None]]
     raise SubmissionUnknownError(
         "This submission was sent and its fate is unknown.", hint="Do not create it again.", key=name
     )
+
+
+def checked_timeout(seconds: float) -> float:
+    """A timeout that clocks and threads can carry.
+
+    Raises:
+        InvalidRequestError: It is not a number of seconds from 0 to 10,000,000.
+    """
+    given: object = seconds
+    if isinstance(given, int | float) and 0 <= given <= _LONGEST_TIMEOUT:
+        return given
+    raise InvalidRequestError(f"timeout: {seconds!r} was given; 0 to {_LONGEST_TIMEOUT:,} seconds are allowed.")
 
 
 def checked_id(given: str) -> str:
@@ -278,13 +294,13 @@ def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
 
 
 def _timed_out(
-    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged | None
+    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged
 ) -> WaitTimeoutError:
     if last is None:
         return WaitTimeoutError(
             f"No look at the task was answered in {timeout:g} s.",
             hint="Look again later with the same task id, and do not create it again.",
-            charged=vouched or "unknown",
+            charged=vouched,
             task_id=task_id,
         )
     progress = "" if last.progress is None else f", {last.progress:.0%} done"

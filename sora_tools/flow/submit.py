@@ -6,8 +6,9 @@ Only what was provably not accepted is sent again. A create whose fate is unknow
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from ..errors import (
     SoraError,
     SubmissionUnknownError,
 )
-from ..events import Submitted
+from ..events import NotRecorded, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Taken, Unsure
 from ..schemas import EchoedAction, RequestEcho, VideoRequest, VideoTask, broken_rules, shortened
 from .exchange import Gateway, exchange, persist
@@ -99,7 +100,7 @@ def create(
         request = request.model_copy(update={"model": gateway.settings.model})
     deadline = gateway.clock() + (gateway.patience if patience is None else patience)
     submission = Submission(
-        key=key or uuid.uuid4().hex,
+        key=key or os.urandom(16).hex(),
         gateway=gateway.settings.origin,
         dialect=gateway.dialect.name,
         body=request.body(),
@@ -188,11 +189,14 @@ class _Attempts:
             yield self._note(claim, "refused" if error.charged == "no" and not self.suspect else "unsure")
             if error.charged == "no":
                 raise
-            if isinstance(error, EndpointUnavailableError):
+            if isinstance(error, EndpointUnavailableError) and error.task_id is None:  # a web page
                 self.suspect = True
                 raise
             raise _unknown(error) from error
-        yield self._note(claim, "accepted", task.task_id)
+        try:
+            yield self._note(claim, "accepted", task.task_id)
+        except Exception as error:  # noqa: BLE001  # whatever broke the ledger, the task is paid for and not lost
+            yield Tell(NotRecorded(self.submission.key, task, error))
         return task
 
     def _look(self, claim: Claim, since: float) -> Flow[tuple[VideoTask | None, bool]]:
@@ -213,7 +217,15 @@ class _Attempts:
             raise _unknown(error.about(key=self.submission.key)) from error
         ours = {task.task_id: task for task in page.tasks if matches(task, self.submission.body, since)}
         task_id = yield Do(self.gateway.ledger.adopt, (claim, tuple(ours)))
-        return (None if task_id is None else ours[task_id]), True
+        if task_id is not None:
+            return ours[task_id], True
+        for task in page.tasks:
+            if may_match(task, self.submission.body, since):
+                known = yield Do(self.gateway.ledger.of_task, (self.submission.gateway, task.task_id))
+                if known is None:
+                    yield self._note(claim, "unsure")
+                    raise _unknown(LostReplyError(f"Task {task.task_id} in the list may be this one", key=claim.key))
+        return None, True
 
     def _last_look(self, error: SoraError) -> Flow[VideoTask | None]:
         match (yield Do(self.gateway.ledger.begin, (self.submission,))):
@@ -239,6 +251,7 @@ def _unknown(error: SoraError) -> SubmissionUnknownError:
         hint=_ASK_QUERY,
         http_status=error.http_status,
         request_id=error.request_id,
+        task_id=error.task_id,
         key=error.key,
     )
 
@@ -267,6 +280,23 @@ def matches(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
     return echo.prompt is not None and _plain(echo.prompt) == _plain(str(body.get("prompt", "")))
 
 
+def may_match(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
+    """Whether a listed task cannot be told from what this body made: only another text, or an earlier date, tells."""
+    if task.created_at is not None and task.created_at.timestamp() < since - CLOCK_SKEW:
+        return False
+    echo = task.request or RequestEcho()
+    if body.get("operation") == "storyboard":
+        return echo.prompt is None and (
+            not echo.actions or list(_echoed(echo.actions)) == list(_moments(body["actions"]))
+        )
+    if echo.prompt is None:
+        return not echo.actions
+    from html import unescape  # noqa: PLC0415  # its table of entities is large, and this is rare
+
+    mine, seen = _plain(str(body.get("prompt", ""))), _plain(unescape(echo.prompt)).rstrip("….")
+    return mine.startswith(seen) or seen.startswith(mine)
+
+
 def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for action in sorted(actions, key=lambda action: float(action["time"])):
         yield _plain(str(action["description"]))
@@ -278,4 +308,4 @@ def _echoed(actions: Sequence[EchoedAction]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(unicodedata.normalize("NFC", text).split())

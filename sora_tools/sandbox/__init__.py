@@ -32,9 +32,15 @@ arguments are the ways gateways differ (`by_id`, `list_key`, `actions_shape`, ..
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+if missing := [name for name in ("av", "PIL", "starlette", "uvicorn") if find_spec(name) is None]:
+    raise ImportError(f"sora_tools.sandbox needs {', '.join(missing)}: pip install 'sora-tools[sandbox]'")
+
+from .app import is_loopback
 from .messages import Answer
 from .server import Sandbox, serve
 from .tasks import Task
 from .world import Received, World
 
-__all__ = ["Answer", "Received", "Sandbox", "Task", "World", "serve"]
+__all__ = ["Answer", "Received", "Sandbox", "Task", "World", "is_loopback", "serve"]

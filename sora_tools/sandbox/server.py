@@ -46,7 +46,8 @@ class Sandbox:
         allow_remote: Lets `host` be an address other machines reach.
 
     Raises:
-        ValueError: For a host that is not loopback, or settings given beside a world that has its own.
+        ValueError: For a host that is not loopback, a port or speed that is none, or settings given beside a world
+            that has its own.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Sandbox:
         allow_remote: bool = False,
     ) -> None:
         if not allow_remote and not is_loopback(host):
-            raise ValueError(f"{host} can be reached from other machines; say allow_remote=True if that is meant")
+            raise ValueError(f"host={host!r} is no loopback address; allow_remote=True lets others be used")
+        if port not in range(65536):
+            raise ValueError(f"port={port!r} was given; it is a whole number from 0 to 65535")
         if world is not None and (keys is not None or speed != 1.0):
             raise ValueError("keys and speed belong to the world: give them to World(...)")
         self.world = world or World(keys=keys, speed=speed)

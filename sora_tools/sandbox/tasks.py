@@ -59,21 +59,21 @@ def price(order: Order) -> Decimal:
     return (PRICE_PER_SECOND * pixel_frames / FRAMES_PER_SECOND / PRICED_PIXELS).quantize(Decimal("0.0001"))
 
 
-def progress(task: Task, *, age: float, seconds: float, rendering: bool, spoilt: bool) -> dict[str, Any]:
+def progress(task: Task, *, age: float, seconds: float, ahead: int, rendering: bool, spoilt: bool) -> dict[str, Any]:
     """The members of a task object that tell how far it is; those left out are as in a task just accepted.
 
     Args:
         task: Its ending matters.
         age: Seconds since it was accepted.
         seconds: The age at which it succeeds.
+        ahead: Tasks in the queue before it.
         rendering: Whether a video is still being made, which holds it at 0.99.
         spoilt: Whether a video could not be made, which fails it.
     """
     part = age / seconds if seconds else 1.0
     if part < QUEUED:
-        position = math.ceil((1 - part / QUEUED) * 3)
         wait = math.ceil((QUEUED - part) * seconds)
-        return {"status": "queued", "progress_pos_in_queue": position, "estimated_queue_wait_time": wait}
+        return {"status": "queued", "progress_pos_in_queue": ahead, "estimated_queue_wait_time": wait}
     if part < PREPROCESSING:
         return {"status": "preprocessing"}
     match task.ending:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -35,7 +36,7 @@ from .messages import (
     task_not_exist,
 )
 from .scripts import Script, Scripts
-from .tasks import Task, TypeIds, price, progress
+from .tasks import QUEUED, Task, TypeIds, price, progress
 
 LOGGED_HEADERS = ("accept", "content-type", "idempotency-key", "if-range", "range", "user-agent", "x-request-id")
 MAX_PAGE = 100
@@ -93,8 +94,10 @@ class World:
     ) -> None:
         if isinstance(keys, str):
             raise TypeError("keys is a collection of keys, not one string")
-        if speed <= 0 or duration < 0:
-            raise ValueError("speed must be above 0 and duration at least 0")
+        if not (_is_number(speed) and speed > 0):
+            raise ValueError(f"speed={speed!r} was given; it is a number above 0")
+        if not (_is_number(duration) and duration >= 0):
+            raise ValueError(f"duration={duration!r} was given; it is seconds, at least 0")
         self.clock, self.duration, self.speed = clock, duration, speed
         self.keys = None if keys is None else frozenset(keys)
         self.by_id, self.idempotent = by_id, idempotent
@@ -371,9 +374,15 @@ class World:
             task,
             age=self.clock() - task.created_at,
             seconds=seconds,
+            ahead=self._ahead(task, self.clock() - QUEUED * seconds),
             rendering=not videos.isdisjoint(self._rendering),
             spoilt=not videos.isdisjoint(self._spoilt),
         )
+
+    def _ahead(self, task: Task, since: float) -> int:
+        """How many tasks accepted before this one, and after `since`, are in the queue."""
+        queue = takewhile(lambda other: other.created_at > since, reversed(self._tasks.values()))
+        return sum(other.task_id < task.task_id for other in queue)
 
     def _generations(self, task: Task, origin: str) -> list[dict[str, Any]]:
         if task.ending in {"moderation_output", "no_output"}:
@@ -415,6 +424,10 @@ class World:
         if expires < backend.iso(self.clock()):
             return storage_error(f"Signature not valid in the specified time frame: Expiry [{expires}]")
         return Answer(media=name)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _route(call: Call) -> str:

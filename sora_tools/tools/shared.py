@@ -123,5 +123,6 @@ class SoraTool(BaseTool):
 
 def _thread(config: RunnableConfig) -> str | None:
     """The conversation a call belongs to, as LangGraph names it."""
-    thread = (config or {}).get("configurable", {}).get("thread_id")
+    configurable = (config or {}).get("configurable")
+    thread = configurable.get("thread_id") if isinstance(configurable, Mapping) else None
     return None if thread is None else str(thread)
