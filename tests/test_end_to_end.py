@@ -98,9 +98,6 @@ def test_every_program_of_the_readme_runs(
         monkeypatch.setenv("SORA_API_KEY", KEY)
         names: dict[str, Any] = {"model": model}
         exec(compile(program, "README.md", "exec"), names)
-        for name in ("toolkit", "sora"):
-            if name in names:
-                names[name].close()
         assert sandbox.creates == (0 if "sandbox" in names else 1)
     if "with SoraToolkit" in program:
         assert "succeeded" in capsys.readouterr().out

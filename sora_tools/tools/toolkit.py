@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
-from langchain_core.tools import BaseTool, BaseToolkit
+from langchain_core.tools import BaseTool, BaseToolkit, ToolException
 from pydantic import PrivateAttr
 
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
+from . import answers
 from .create import CreateVideoTool
 from .query import QueryVideoTool
 from .shared import ClientSettings, clients
@@ -34,6 +36,7 @@ class SoraToolkit(BaseToolkit):
         max_wait: Seconds a query waits for the video at most, 0 to 45.
         download_dir: Folder that finished videos are saved to. None saves nothing.
         list_account: Whether listing shows the account's tasks as the gateway has them, other people's among them.
+        handle_tool_error: What becomes of an error: an answer for the model, or with False a SoraToolError.
         dialect, model, timeout, retry, ledger, headers: As in :class:`~sora_tools.Sora`.
         sora, async_sora: Clients to use in place of these settings.
 
@@ -74,6 +77,7 @@ class SoraToolkit(BaseToolkit):
         max_wait: float = 20.0,
         download_dir: str | Path | None = None,
         list_account: bool = False,
+        handle_tool_error: bool | str | Callable[[ToolException], Any] = answers.of_error,
         sora: Sora | None = None,
         async_sora: AsyncSora | None = None,
         **settings: Unpack[ClientSettings],
@@ -81,13 +85,14 @@ class SoraToolkit(BaseToolkit):
         sora, async_sora = clients(sora, async_sora, settings)
         super().__init__()
         self._tools = (
-            CreateVideoTool(sora=sora, async_sora=async_sora),
+            CreateVideoTool(sora=sora, async_sora=async_sora, handle_tool_error=handle_tool_error),
             QueryVideoTool(
                 sora=sora,
                 async_sora=async_sora,
                 max_wait=max_wait,
                 download_dir=download_dir,
                 list_account=list_account,
+                handle_tool_error=handle_tool_error,
             ),
         )
 
