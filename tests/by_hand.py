@@ -8,8 +8,8 @@ from typing import Any
 
 from conftest import Clock
 
-from sora_tools.flow import ALONE, Do, Finish, Flow, Look, Send, Sleep, Tell
-from sora_tools.wire import Reply
+from sora_tools.flow import ALONE, Do, Finish, Flow, Look, More, Open, Send, Sleep, Tell
+from sora_tools.wire import Call, Reply
 
 PAGE = "<!doctype html><title>panel</title>"
 
@@ -23,18 +23,39 @@ def html() -> Reply:
     return reply(200, PAGE, content_type="text/html; charset=utf-8")
 
 
+FILM = b"\0\0\0\x18ftypisom" + bytes(range(100))
+
+
+def film(*chunks: Any, **headers: str) -> tuple[Reply, list[Any]]:
+    """An answer to Open and the chunks that come after it; without chunks, a whole film."""
+    return reply(200, "", content_type="video/mp4", **headers), list(chunks or (FILM,))
+
+
 class Play:
-    """Grants a flow's wishes: sends are answered from a script, naps move the clock, the rest is done at once."""
+    """Grants a flow's wishes: what it asks others for comes from a script, naps move the clock, the rest is done.
+
+    The last line of a script stands for all further ones. A line may be an exception, to be raised, or a function,
+    to be called when its turn comes.
+    """
 
     def __init__(
-        self, clock: Clock, posts: list[Any], lists: list[Any] | None = None, news: list[Any] | None = None
+        self,
+        clock: Clock,
+        posts: list[Any],
+        lists: list[Any] | None = None,
+        news: list[Any] | None = None,
+        files: list[Any] | None = None,
     ) -> None:
         self.clock, self.answers = clock, {"POST": posts, "GET": lists or []}
-        self.news = news or [ALONE]
+        self.news, self.files = news or [ALONE], files or []
+        self.chunks: list[Any] = []
         self.looks: list[float] = []
-        self.sent: list[str] = []
+        self.calls: list[Call[Any]] = []
+        self.opened: list[str] = []
+        self.patience: list[float] = []
         self.naps: list[float] = []
         self.events: list[Any] = []
+        self.at_nap: Callable[[], Any] = lambda: None
 
     def run(self, flow: Flow[Any]) -> Any:
         step: Callable[[Any], Any] = flow.send
@@ -52,15 +73,22 @@ class Play:
     def grant(self, wish: Any) -> Any:
         match wish:
             case Send(call):
-                self.sent.append(call.method)
-                answers = self.answers[call.method]
-                answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
+                self.calls.append(call)
+                return said(self.answers[call.method])
+            case Open(url, patience):
+                self.opened.append(url)
+                self.patience.append(patience)
+                answer = said(self.files)
+                opened, self.chunks = answer if isinstance(answer, tuple) else (answer, [])
+                self.chunks = [*self.chunks, b""]
+                return opened
+            case More(patience):
+                self.patience.append(patience)
+                return said(self.chunks)
             case Sleep(seconds):
                 self.naps.append(seconds)
                 self.clock.seconds += seconds
+                self.at_nap()
             case Do(work, arguments):
                 return work(*arguments)
             case Tell(event):
@@ -70,9 +98,21 @@ class Play:
             case Look(_, pause):
                 self.looks.append(self.clock.seconds + pause)
                 self.clock.seconds += pause
-                return self.news.pop(0) if len(self.news) > 1 else self.news[0]
+                return said(self.news, thrown=False)
         return None
+
+    @property
+    def sent(self) -> list[str]:
+        return [call.method for call in self.calls]
 
     @property
     def posts(self) -> int:
         return self.sent.count("POST")
+
+
+def said(script: list[Any], *, thrown: bool = True) -> Any:
+    """The next line of a script; its last line again and again."""
+    line = script.pop(0) if len(script) > 1 else script[0]
+    if thrown and isinstance(line, Exception):
+        raise line
+    return line() if callable(line) else line

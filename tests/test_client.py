@@ -39,7 +39,6 @@ from sora_tools import (
     VideoTask,
     WaitTimeoutError,
 )
-from sora_tools.client.transport import IN_FLIGHT
 from sora_tools.events import Downloading, Saved, Submitted
 from sora_tools.sandbox import Sandbox
 
@@ -773,7 +772,7 @@ def test_a_forked_child_lays_its_own_wires(box: Sandbox) -> None:
 
 
 def fastest(folder: Path, *statements: str, rounds: int = 7) -> list[float]:
-    """Each statement's best seconds of CPU in fresh interpreters, in turns, with compiled modules as installs have them."""
+    """Each statement's best CPU seconds in fresh interpreters, in turns, with compiled modules as installs have them."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
