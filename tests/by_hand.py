@@ -46,8 +46,8 @@ class Play:
         news: list[Any] | None = None,
         files: list[Any] | None = None,
     ) -> None:
-        self.clock, self.answers = clock, {"POST": posts, "GET": lists or []}
-        self.news, self.files = news or [ALONE], files or []
+        self.clock, self.answers = clock, {"POST": list(posts), "GET": list(lists or [])}
+        self.news, self.files = list(news or [ALONE]), list(files or [])
         self.chunks: list[Any] = []
         self.looks: list[float] = []
         self.calls: list[Call[Any]] = []

@@ -1,4 +1,4 @@
-"""Callers who go: whatever moment they choose, no create is lost, none is sent twice, and the client goes on working."""
+"""Callers who go: whenever they do, no create is lost, none is sent twice, and the client goes on working."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from raw_gateway import Connection, RawGateway

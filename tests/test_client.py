@@ -1,4 +1,4 @@
-"""Both drivers over real sockets: what they send, to whom, how often, and what is left of it when callers go."""
+"""Both drivers over real sockets: what they send, to whom, and how often."""
 
 from __future__ import annotations
 
@@ -772,7 +772,7 @@ def test_a_forked_child_lays_its_own_wires(box: Sandbox) -> None:
 
 
 def fastest(folder: Path, *statements: str, rounds: int = 7) -> list[float]:
-    """Each statement's best CPU seconds in fresh interpreters, in turns, with compiled modules as installs have them."""
+    """Each statement's best CPU seconds in fresh interpreters, in turns, with modules compiled as in an install."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +15,7 @@ from sora_tools import (
     EndpointUnavailableError,
     InvalidRequestError,
     LostReplyError,
+    Retry,
     SubmissionUnknownError,
     TaskFailedError,
     TaskNotFoundError,
@@ -24,21 +24,16 @@ from sora_tools import (
     VideoTask,
     WaitTimeoutError,
 )
-from sora_tools.events import Seen
+from sora_tools.events import Retrying, Seen
 from sora_tools.flow import (
     ALONE,
     NO_NEWS,
-    Board,
     Gateway,
-    Look,
     Send,
-    Sleep,
-    Tell,
     create,
     listed,
     query,
     successful,
-    sweep,
     wait,
 )
 
@@ -68,6 +63,24 @@ def test_a_task_is_found_on_a_later_page(gateway: Gateway, clock: Clock) -> None
     play = Play(clock, [], [page("task_a", has_more=True), page("task_b", has_more=True), page(TASK)])
     assert play.run(query(gateway, TASK)).task_id == TASK
     assert len(play.sent) == 3
+
+
+def test_a_task_is_found_on_the_tenth_page_and_not_looked_for_on_the_eleventh(gateway: Gateway, clock: Clock) -> None:
+    pages = [page(f"task_{n}", has_more=True) for n in range(9)]
+    play = Play(clock, [], [*pages, page(TASK, has_more=True)])
+    assert play.run(query(gateway, TASK)).task_id == TASK
+    assert [call.query["before"] for call in play.calls] == [None, *(f"task_{n}" for n in range(9))]
+    play = Play(clock, [], [*pages, page("task_9", has_more=True), reply(200, {"id": TASK, "status": "queued"})])
+    assert play.run(query(gateway, TASK)).status == "queued"
+    assert play.calls[-1].route == "look"
+
+
+def test_looks_are_repeated_within_the_budget_and_not_within_their_patience(gateway: Gateway, clock: Clock) -> None:
+    gateway.retry = Retry(attempts=50, budget=10.0)
+    start = clock.seconds
+    with pytest.raises(LostReplyError):
+        Play(clock, [], [reply(500, "")]).run(query(gateway, TASK, patience=600.0))
+    assert clock.seconds - start <= 10.0
 
 
 def test_a_task_missing_from_the_list_is_asked_for_by_id(gateway: Gateway, clock: Clock) -> None:
@@ -156,6 +169,18 @@ def test_an_id_that_could_leave_its_path_is_refused_unsent(gateway: Gateway, clo
     with pytest.raises(InvalidRequestError, match="task_id"):
         play.run(query(gateway, given))
     assert play.sent == []
+
+
+@pytest.mark.parametrize("odd", ["任务 1", "a/b", "task?x=1&y", "%2e", "id with spaces"])
+def test_an_odd_id_that_the_gateway_gave_can_be_asked_for(gateway: Gateway, clock: Clock, odd: str) -> None:
+    Play(clock, [reply(200, {"id": odd})]).run(create(gateway, VideoRequest(prompt="x"), "k"))
+    for name in (odd, "k"):
+        play = Play(clock, [], [page("task_a"), reply(200, {"id": odd, "status": "running"})])
+        assert play.run(query(gateway, name)).task_id == odd
+        path = play.calls[1].path
+        assert path.isascii()
+        assert path.count("/") == len(path.split("/video_gen/")[0].split("/")) + 1
+        assert not {"?", "&", " "} & set(path)
 
 
 def test_a_list_asks_for_what_was_asked(gateway: Gateway, clock: Clock) -> None:
@@ -276,100 +301,72 @@ def test_an_old_id_that_is_not_shown_is_not_found_at_once(gateway: Gateway, cloc
     assert clock.seconds == start
 
 
+def test_chance_spreads_the_looks_of_many_waits(gateway: Gateway, clock: Clock) -> None:
+    gateway.jitter = lambda: 0.0
+    play = Play(clock, [], news=[task(), task("succeeded")])
+    play.run(wait(gateway, TASK, 600.0))
+    assert play.looks[1] - play.looks[0] == pytest.approx(0.9)
+
+
+def test_a_gateway_cannot_make_us_look_without_a_pause(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[task(poll_after=0.0), task(poll_after=0.0), task("succeeded")])
+    play.run(wait(gateway, TASK, 600.0))
+    assert [at - play.looks[0] for at in play.looks] == pytest.approx([0.0, 0.5, 1.0])
+
+
 def test_a_wait_does_not_wait_for_a_refused_key(gateway: Gateway, clock: Clock) -> None:
     with pytest.raises(AuthenticationError):
         Play(clock, [], [reply(401, "")]).run(wait(gateway, TASK, 600.0))
 
 
-# --- shared looks -----------------------------------------------------------------------------------------------
+def test_a_wait_does_not_wait_for_a_route_that_is_not_served(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [html()])
+    with pytest.raises(EndpointUnavailableError) as caught:
+        play.run(wait(gateway, TASK, 600.0))
+    assert (caught.value.task_id, len(play.looks)) == (TASK, 1)
 
 
-def swept(gateway: Gateway, board: Board, lists: list[Any], clock: Clock, until: Callable[[], bool]) -> Play:
-    """Run a sweep until something holds."""
-    play = Play(clock, [], lists)
-    flow = sweep(gateway, board)
-    step, value = flow.send, None
-    while not until():
-        try:
-            wish = step(value)
-        except StopIteration:
-            break
-        try:
-            step, value = flow.send, play.grant(wish)
-        except Exception as error:
-            step, value = flow.throw, error
-    flow.close()
-    return play
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), "60", None, -1, -0.001, 10_000_001])
+def test_a_wait_without_an_end_or_a_length_is_refused(gateway: Gateway, clock: Clock, timeout: Any) -> None:
+    play = Play(clock, [], news=[task("succeeded")])
+    with pytest.raises(InvalidRequestError, match="timeout: "):
+        play.run(wait(gateway, TASK, timeout))
+    assert play.looks == []
 
 
-def test_one_list_answers_everybody(gateway: Gateway, clock: Clock) -> None:
-    board = Board(clock)
-    asked = {f"task_{n}": board.ask(f"task_{n}", n / 10) for n in range(50)}
-    assert [leads for _, leads in asked.values()].count(True) == 1
-    play = swept(gateway, board, [page(*asked)], clock, lambda: all(news.done() for news, _ in asked.values()))
-    assert len(play.sent) == 1
-    assert all(news.result().task_id == task_id for task_id, (news, _) in asked.items())
+@pytest.mark.parametrize(("vouched", "charged"), [(True, "yes"), (False, "unknown")])
+@pytest.mark.parametrize("news", [NO_NEWS, LostReplyError("reset"), ALONE], ids=repr)
+def test_only_the_ledger_vouches_for_a_task_that_no_look_has_shown(
+    gateway: Gateway, clock: Clock, news: Any, vouched: bool, charged: str
+) -> None:
+    play = Play(clock, [reply(200, {"id": TASK})], [reply(500, "")], news=[news])
+    if vouched:
+        play.run(create(gateway, VideoRequest(prompt="x"), "k"))
+    with pytest.raises(WaitTimeoutError if news is NO_NEWS else LostReplyError) as caught:
+        play.run(wait(gateway, TASK, 10.0))
+    assert (caught.value.charged, caught.value.task_id) == (charged, TASK)
 
 
-def test_a_sweep_reads_as_many_pages_as_it_needs(gateway: Gateway, clock: Clock) -> None:
-    board = Board(clock)
-    first, second = board.ask("task_a", 0)[0], board.ask("task_b", 0)[0]
-    play = swept(gateway, board, [page("task_a", has_more=True), page("task_b")], clock, second.done)
-    assert len(play.sent) == 2
-    assert first.result().task_id == "task_a"
+def test_trouble_of_a_shared_look_is_told_and_ends_up_in_the_timeout(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[task(progress=0.2), LostReplyError("the cable was cut.")])
+    with pytest.raises(WaitTimeoutError, match="Later looks failed: the cable was cut") as caught:
+        play.run(wait(gateway, TASK, 2.0))
+    assert caught.value.task == task(progress=0.2)
+    retrying = [event for event in play.events if isinstance(event, Retrying)]
+    assert [type(event.error) for event in retrying] == [LostReplyError] * 2
+    assert retrying[0].seconds == pytest.approx(play.looks[2] - play.looks[1], abs=0.2)
 
 
-@pytest.mark.parametrize("answer", [html(), reply(404, ""), reply(401, "")], ids=["html", "404", "401"])
-def test_where_the_list_cannot_answer_everybody_looks_alone(gateway: Gateway, clock: Clock, answer: Any) -> None:
-    board = Board(clock)
-    news = [board.ask(f"task_{n}", 0)[0] for n in range(3)]
-    swept(gateway, board, [answer], clock, lambda: all(future.done() for future in news))
-    assert [future.result() for future in news] == [ALONE] * 3
+def test_news_after_trouble_make_it_forgotten(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], news=[LostReplyError("reset"), task()])
+    with pytest.raises(WaitTimeoutError) as caught:
+        play.run(wait(gateway, TASK, 10.0))
+    assert "reset" not in str(caught.value)
 
 
-def test_a_passing_trouble_of_the_list_is_told_to_everybody(gateway: Gateway, clock: Clock) -> None:
-    board = Board(clock)
-    news = [board.ask(f"task_{n}", 0)[0] for n in range(3)]
-    swept(gateway, board, [reply(502, "")], clock, lambda: all(future.done() for future in news))
-    assert [type(future.result()) for future in news] == [LostReplyError] * 3
-
-
-def test_a_sweep_that_dies_leaves_nobody_waiting(gateway: Gateway, clock: Clock) -> None:
-    board = Board(clock)
-    news, leads = board.ask(TASK, 0)
-    assert leads
-    flow = sweep(gateway, board)
-    next(flow)
-    with pytest.raises(KeyError):
-        flow.throw(KeyError("a bug"))
-    assert news.result() is NO_NEWS
-    assert board.ask(TASK, 0)[1], "the next one leads a new sweep"
-
-
-def test_a_sweep_ends_when_nobody_waits(gateway: Gateway, clock: Clock) -> None:
-    board = Board(clock)
-    news, _ = board.ask(TASK, 5)
-    flow = sweep(gateway, board)
-    assert isinstance(next(flow), Sleep)
-    board.forget(TASK, news)
-    with pytest.raises(StopIteration):
-        next(flow)
-    assert board.ask(TASK, 0)[1]
-
-
-def test_a_cancelled_wait_does_not_hurt_the_answer(clock: Clock) -> None:
-    board = Board(clock)
-    first, second = board.ask(TASK, 0)[0], board.ask(TASK, 0)[0]
-    first.cancel()
-    board.answer(TASK, NO_NEWS)
-    assert second.result() is NO_NEWS
-
-
-def test_a_wait_asks_the_board(gateway: Gateway, clock: Clock) -> None:
-    flow = wait(gateway, TASK, 60.0)
-    wish: Any = next(flow)
-    while not isinstance(wish, Look):
-        wish = flow.send(wish.work(*wish.arguments))
-    assert (wish.task_id, wish.pause) == (TASK, 0.0)
-    assert isinstance(flow.send(task()), Tell)
-    flow.close()
+def test_trouble_shared_by_two_waits_names_each_ones_task(gateway: Gateway, clock: Clock) -> None:
+    shared = LostReplyError("reset")
+    for task_id in ("task_a", "task_b"):
+        with pytest.raises(LostReplyError) as caught:
+            Play(clock, [], news=[shared]).run(wait(gateway, task_id, 0.0))
+        assert caught.value.task_id == task_id

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from by_hand import Play, html, reply
+from by_hand import Play, reply
 from conftest import Clock
 
 from sora_tools import (
@@ -21,10 +20,9 @@ from sora_tools import (
     SubmissionUnknownError,
     VideoRequest,
 )
-from sora_tools.events import Retrying, Submitted
+from sora_tools.events import NotRecorded, Retrying, Submitted
 from sora_tools.flow import Do, Finish, Gateway, Send, create, requested
-from sora_tools.flow.submit import matches
-from sora_tools.schemas import VideoTask
+from sora_tools.ledger import Claim, MemoryLedger, State
 
 TASK = "task_01jy8k72axednrjcnvmkwpqp11"
 
@@ -32,12 +30,6 @@ TASK = "task_01jy8k72axednrjcnvmkwpqp11"
 @pytest.fixture
 def request_() -> VideoRequest:
     return VideoRequest(prompt="fly man")
-
-
-def listed(clock: Clock, *, prompt: str | None = "fly man", task_id: str = TASK, **fields: Any) -> dict[str, Any]:
-    created = datetime.fromtimestamp(clock.seconds, UTC).isoformat()
-    task = {"id": task_id, "status": "queued", "prompt": prompt, "created_at": created, "width": 854, "height": 480}
-    return {"task_responses": [{**task, **fields}], "last_id": None, "has_more": False}
 
 
 def test_an_accepted_create_is_in_the_ledger_and_told(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
@@ -242,70 +234,6 @@ def test_naps_grow_and_stay_inside_the_budget(gateway: Gateway, clock: Clock, re
     assert clock.seconds - start <= 40.0
 
 
-# --- a web page in place of an answer ---------------------------------------------------------------------------
-
-
-def test_after_a_page_the_list_is_read_before_each_send(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    empty = reply(200, {"task_responses": [], "has_more": False})
-    play = Play(clock, [html(), html(), reply(200, {"id": TASK})], [empty])
-    assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.sent == ["POST", "GET", "POST", "GET", "POST"]
-
-
-def test_after_a_page_a_task_in_the_list_is_adopted(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    play = Play(clock, [html()], [reply(200, listed(clock))])
-    assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.posts == 1
-    row = gateway.ledger.of_task(gateway.settings.origin, TASK)
-    assert row is not None
-    assert (row.key, row.state) == ("k", "accepted")
-
-
-def test_two_identical_creates_never_adopt_one_task(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    play = Play(clock, [html()], [reply(200, listed(clock))])
-    play.run(create(gateway, request_, "first"))
-    with pytest.raises(SubmissionUnknownError):
-        play.run(create(gateway, request_, "second"))
-
-
-def test_pages_everywhere_mean_that_nothing_was_charged(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    play = Play(clock, [html()], [html()])
-    with pytest.raises(EndpointUnavailableError) as caught:
-        play.run(create(gateway, request_, "k"))
-    assert play.posts == 4
-    assert caught.value.charged == "no"
-    row = gateway.ledger.find("k")
-    assert row is not None
-    assert row.state == "refused"
-
-
-def test_pages_beside_a_served_list_leave_the_charge_unknown(
-    gateway: Gateway, clock: Clock, request_: VideoRequest
-) -> None:
-    play = Play(clock, [html()], [reply(200, {"task_responses": []})])
-    with pytest.raises(SubmissionUnknownError, match="web page") as caught:
-        play.run(create(gateway, request_, "k"))
-    assert caught.value.charged == "unknown"
-    with pytest.raises(SubmissionUnknownError):
-        play.run(create(gateway, request_, "k"))
-    assert play.posts == 4
-
-
-def test_when_the_list_cannot_be_read_nothing_is_sent(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    play = Play(clock, [html()], [reply(500, "")])
-    with pytest.raises(SubmissionUnknownError):
-        play.run(create(gateway, request_, "k"))
-    assert play.posts == 1
-
-
-def test_a_task_that_shows_up_after_the_last_page_is_adopted(
-    gateway: Gateway, clock: Clock, request_: VideoRequest
-) -> None:
-    empty = reply(200, {"task_responses": []})
-    play = Play(clock, [html()], [empty, empty, empty, reply(200, listed(clock))])
-    assert play.run(create(gateway, request_, "k")).task_id == TASK
-
-
 # --- the cool-down ----------------------------------------------------------------------------------------------
 
 
@@ -326,6 +254,18 @@ def test_after_unavailable_the_next_create_is_answered_at_once(
     with pytest.raises(EndpointUnavailableError):
         play.run(create(gateway, request_))
     assert play.posts > posts
+
+
+def test_asking_during_a_cool_down_does_not_make_it_longer(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    play = Play(clock, [reply(405, "")] * 4 + [reply(200, {"id": TASK})])
+    for _ in range(3):
+        with pytest.raises(EndpointUnavailableError):
+            play.run(create(gateway, request_))
+        clock.seconds += 25
+    assert play.posts == 4
+    assert play.run(create(gateway, request_)).task_id == TASK
 
 
 def test_a_cool_down_does_not_hide_what_the_ledger_knows(
@@ -408,6 +348,47 @@ def test_a_redirect_in_circles_ends(gateway: Gateway, clock: Clock, request_: Vi
     assert play.posts == 4
 
 
+# --- a ledger that breaks ---------------------------------------------------------------------------------------
+
+
+class Jammed(MemoryLedger):
+    """Cannot write one state down."""
+
+    def __init__(self, jam: State) -> None:
+        super().__init__()
+        self.jam = jam
+
+    def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
+        if state == self.jam:
+            raise OSError("disk full")
+        super().settle(claim, state, task_id)
+
+
+def test_a_paid_task_is_handed_over_even_where_it_cannot_be_written_down(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    gateway.ledger = Jammed("accepted")
+    play = Play(clock, [reply(200, {"id": TASK})])
+    task = play.run(create(gateway, request_, "k"))
+    unrecorded, submitted = play.events
+    assert isinstance(unrecorded, NotRecorded)
+    assert (unrecorded.key, unrecorded.task, str(unrecorded.error)) == ("k", task, "disk full")
+    assert submitted == Submitted("k", task)
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, request_, "k"))
+    assert play.posts == 1
+
+
+def test_a_refusal_that_cannot_be_written_down_is_not_sent_again(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    gateway.ledger = Jammed("refused")
+    play = Play(clock, [reply(429, "")])
+    with pytest.raises(OSError, match="disk full"):
+        play.run(create(gateway, request_, "k"))
+    assert play.posts == 1
+
+
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 
@@ -453,35 +434,3 @@ def test_requests_come_in_every_shape() -> None:
         requested("fly man", {"width": 0})
     with pytest.raises(InvalidRequestError, match="int was given"):
         requested(7, {})  # type: ignore[arg-type]  # what a chain may pass by mistake
-
-
-@pytest.mark.parametrize(
-    ("echo", "same"),
-    [
-        ({"prompt": "fly man"}, True),
-        ({"prompt": " fly \n man "}, True),
-        ({"prompt": None}, False),
-        ({"prompt": "fly woman"}, False),
-        ({"prompt": "fly man", "width": 1280}, False),
-        ({"prompt": "fly man", "width": None, "n_frames": 150}, True),
-        ({"prompt": "fly man", "operation": "remix"}, False),
-        ({"prompt": "fly man", "n_variants": 2}, False),
-    ],
-)
-def test_what_may_be_ours(echo: dict[str, Any], same: bool) -> None:
-    body = VideoRequest(prompt="fly man").body()
-    task = VideoTask(task_id="t", status="queued", request=echo, created_at=datetime.fromtimestamp(1000, UTC))
-    assert matches(task, body, since=1000) is same
-    assert not matches(task, body, since=1121), "made before the first send"
-    assert not matches(task.model_copy(update={"created_at": None}), body, since=1000)
-
-
-def test_a_storyboard_matches_by_its_actions() -> None:
-    actions = [{"time": 2, "description": "lands"}, {"time": 0, "description": "flies"}]
-    body = VideoRequest(operation="storyboard", actions=actions).body()
-    created = datetime.fromtimestamp(1000, UTC)
-    seen = [{"frame_index": 0, "description": "flies"}, {"frame_index": 60, "description": "lands"}]
-    echo = {"operation": "storyboard", "actions": seen}
-    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, 1000)
-    echo["actions"] = seen[:1]
-    assert not matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, 1000)

@@ -30,12 +30,15 @@ class Calls:
             self.naps.append(seconds)
             clock.seconds += seconds
 
-        options = {"deadline": start + policy.budget, "jitter": lambda: 1.0, **given}
-        with pytest.raises(type(error)) as caught:
+        def call() -> None:
+            options = {"deadline": start + policy.budget, "jitter": lambda: 1.0, **given}
             for turn in policy.turns(nap, paid=paid, clock=clock, **options):
                 with turn:
                     self.made += 1
                     raise error
+
+        with pytest.raises(type(error)) as caught:
+            call()
         assert caught.value is error, "what is raised in the end is what went wrong last"
 
 
