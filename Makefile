@@ -6,13 +6,16 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint format clean
+.PHONY: demo test coverage lint format clean
 
 demo: .venv/.demo
 	$(BIN)/sora-tools demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: .venv/.dev
+	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

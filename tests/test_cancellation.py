@@ -273,7 +273,7 @@ async def test_no_more_looks_of_one_loop_are_on_the_wire_than_the_gate_lets_thro
 
 
 async def test_many_waits_share_list_requests() -> None:
-    with Sandbox(speed=3, render=False) as box:
+    with Sandbox(speed=6, render=False) as box:
         async with AsyncSora(base_url=box.base_url, api_key=KEY) as sora:
             tasks = await asyncio.gather(*(sora.create(VIDEO, prompt=f"fly man {n}") for n in range(50)))
             before = len(box.requests)

@@ -598,7 +598,7 @@ def test_a_create_given_up_while_connecting_is_not_sent_later(drive: Drive, monk
     resolve, found = socket.getaddrinfo, threading.Event()
 
     def slow(*arguments: Any, **named: Any) -> Any:
-        found.wait(5)
+        found.wait(1)
         return resolve(*arguments, **named)
 
     def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
@@ -771,7 +771,7 @@ def test_a_forked_child_lays_its_own_wires(box: Sandbox) -> None:
 # --- the cost of an import --------------------------------------------------------------------------------------
 
 
-def fastest(folder: Path, *statements: str, rounds: int = 7) -> list[float]:
+def fastest(folder: Path, *statements: str, rounds: int = 5) -> list[float]:
     """Each statement's best CPU seconds in fresh interpreters, in turns, with modules compiled as in an install."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -16,7 +16,7 @@ from ..flow import Flow
 from . import answers
 from .answers import Answer
 from .arguments import CreateVideoArgs
-from .shared import LONGEST_CALL, SoraTool
+from .shared import PATIENCE, SoraTool
 
 
 class CreateVideoTool(SoraTool):
@@ -96,7 +96,7 @@ class CreateVideoTool(SoraTool):
                 f"model: {request.model!r} was given; this gateway's is {gateway.settings.model!r}.",
                 hint="Nothing was started and nothing was charged. Leave model out and call again.",
             )
-        patience = min(LONGEST_CALL, gateway.patience)
+        patience = min(PATIENCE, gateway.patience)
         # Without a key of the caller's own, each tool call is a submission of its own.
         task = yield from flows.create(gateway, request, key=None, thread=thread, patience=patience)
         submitted = next(event for event in reversed(told) if isinstance(event, Submitted))

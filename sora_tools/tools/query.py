@@ -19,7 +19,7 @@ from ..schemas import VideoTask
 from . import answers
 from .answers import Answer
 from .arguments import QueryVideoArgs
-from .shared import LONGEST_CALL, SoraTool
+from .shared import LONGEST_CALL, PATIENCE, SoraTool
 
 
 class QueryVideoTool(SoraTool):
@@ -108,7 +108,7 @@ class QueryVideoTool(SoraTool):
         if not task_id:
             return (yield from self._list(thread, limit, before or None))
         gateway = self._sora.gateway
-        deadline = gateway.clock() + LONGEST_CALL
+        deadline = gateway.clock() + PATIENCE
         task, unsaved = (yield from self._look(task_id, deadline)), None
         if self.download_dir is not None and task.status == "succeeded":
             folder = self.download_dir.expanduser().absolute()
@@ -131,6 +131,6 @@ class QueryVideoTool(SoraTool):
     def _list(self, thread: str | None, limit: int, before: str | None) -> Flow[Answer]:
         gateway = self._sora.gateway
         if self.list_account:
-            return answers.of_page((yield from flows.listed(gateway, limit, before, LONGEST_CALL)), self._secret)
+            return answers.of_page((yield from flows.listed(gateway, limit, before, PATIENCE)), self._secret)
         rows = yield Do(gateway.ledger.of_thread, (thread, limit, before))
         return answers.of_submissions(rows, limit, self._secret)

@@ -25,6 +25,9 @@ from .answers import Answer, SoraToolError
 LONGEST_CALL: Final = 45.0
 """Seconds one tool call spends at most: retries, waiting and downloads together."""
 
+PATIENCE: Final = LONGEST_CALL - 1.0
+"""Seconds its conversation may take, which leaves some for what surrounds it."""
+
 
 class ClientSettings(TypedDict, total=False):
     """What a tool hands to its client; see :class:`~sora_tools.Sora`."""
