@@ -9,22 +9,12 @@ import json
 
 import httpx
 import pytest
+from documented import EXAMPLE
 
 from sora_tools.sandbox import Sandbox, World
 
 PATH = "/sora/backend/video_gen"
 KEY = {"Authorization": "Bearer anything"}
-EXAMPLE = {
-    "type": "video_gen",
-    "prompt": "fly man",
-    "n_variants": 1,
-    "n_frames": 150,
-    "height": 480,
-    "width": 854,
-    "style": "natural",
-    "inpaint_items": [{"url": ""}],
-    "operation": "simple_compose",
-}
 SMALL = {**EXAMPLE, "width": 64, "height": 48, "n_frames": 6}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import EXAMPLE
 from langchain.agents import create_agent
 from langchain_core.messages import ToolMessage
 from scripted_model import ScriptedModel
@@ -20,17 +21,6 @@ from sora_tools.media import probe
 from sora_tools.sandbox import Sandbox
 
 KEY = "sk-test-0123456789"
-EXAMPLE = {
-    "type": "video_gen",
-    "prompt": "fly man",
-    "n_variants": 1,
-    "n_frames": 150,
-    "height": 480,
-    "width": 854,
-    "style": "natural",
-    "inpaint_items": [{"url": ""}],
-    "operation": "simple_compose",
-}
 
 
 def ask(last: ToolMessage) -> dict[str, Any]:

@@ -13,8 +13,15 @@ import pytest
 from by_hand import Play, html, reply
 from conftest import Clock
 
-from sora_tools import EndpointUnavailableError, SoraError, SubmissionUnknownError, VideoRequest, VideoTask
-from sora_tools.flow import Gateway, create
+from sora_tools import (
+    EndpointUnavailableError,
+    NotSentError,
+    SoraError,
+    SubmissionUnknownError,
+    VideoRequest,
+    VideoTask,
+)
+from sora_tools.flow import Finish, Gateway, create
 from sora_tools.flow.submit import matches
 
 TASK = "task_01jy8k72axednrjcnvmkwpqp11"
@@ -52,6 +59,44 @@ def test_after_a_page_a_task_in_the_list_is_adopted(gateway: Gateway, clock: Clo
     row = gateway.ledger.of_task(gateway.settings.origin, TASK)
     assert row is not None
     assert (row.key, row.state) == ("k", "accepted")
+
+
+def test_a_task_behind_many_newer_ones_is_found_on_a_later_page(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    newer = [{**listed(clock, prompt="another", task_id=f"task_{n}"), "has_more": True} for n in range(2)]
+    play = Play(clock, [html()], [*(reply(200, page) for page in newer), reply(200, listed(clock))])
+    assert play.run(create(gateway, request_, "k")).task_id == TASK
+    assert play.sent == ["POST", "GET", "GET", "GET"]
+
+
+def test_reading_stops_at_the_first_task_from_before_the_create(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    older = {**listed(clock, task_id="task_older", created_at="2020-01-01T00:00:00Z"), "has_more": True}
+    play = Play(clock, [html(), ACCEPTED], [reply(200, older)])
+    play.run(create(gateway, request_, "k"))
+    assert play.sent == ["POST", "GET", "POST"]
+
+
+def test_a_last_look_that_finds_no_place_leaves_the_fate_unknown(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    class Crowded(Play):
+        finishes = 0
+
+        def grant(self, wish: Any) -> Any:
+            if isinstance(wish, Finish):
+                self.finishes += 1
+                if self.finishes > 1:
+                    wish.flow.close()
+                    raise NotSentError("no place at the gate")
+            return super().grant(wish)
+
+    play = Crowded(clock, [html()])
+    with pytest.raises(SubmissionUnknownError) as caught:
+        play.run(create(gateway, request_, "k"))
+    assert (play.posts, caught.value.charged, state(gateway)) == (1, "unknown", "unsure")
 
 
 def test_two_identical_creates_never_adopt_one_task(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:

@@ -21,6 +21,7 @@ from ..errors import (
     EndpointUnavailableError,
     InvalidRequestError,
     LostReplyError,
+    NotSentError,
     SoraError,
     SubmissionUnknownError,
 )
@@ -34,6 +35,7 @@ CLOCK_SKEW: Final = 120.0
 """Seconds before the first send from which on a task may still be ours: gateways' clocks differ."""
 
 _RECENT: Final = 100
+_MOST_PAGES: Final = 5
 _ASK_AGAIN: Final = 0.1
 _ASK_QUERY: Final = "Do not create it again; look at the gateway's task list for it."
 
@@ -138,12 +140,14 @@ class _Attempts:
     def verdict(self, error: SoraError) -> Flow[VideoTask]:
         """After the last send: what is known of the money, where an answer had left it open."""
         if self.suspect and not isinstance(error, SubmissionUnknownError):
-            found: VideoTask | None = yield self._apart(self._last_look(error))
+            try:
+                found: VideoTask | None = yield self._apart(self._last_look(error))
+            except NotSentError as crowded:
+                raise _unknown(error) from crowded
             if found is not None:
                 return found
-        if (
-            isinstance(error, EndpointUnavailableError) and error.most_sends is None
-        ):  # a cool-down does not renew itself
+        cooling = error.most_sends is not None  # what a cool-down answered must not renew it
+        if isinstance(error, EndpointUnavailableError) and not cooling:
             self.gateway.cool_down.begin("create", error)
         if self.suspect and error.charged == "unknown":
             raise _unknown(error) from error
@@ -204,28 +208,39 @@ class _Attempts:
 
         What a cool-down remembers is not asked: this look decides over money.
         """
-        call = self.gateway.dialect.list(_RECENT, None)
         try:
-            if call is None:
-                raise LostReplyError("This format has no list to look for it in.")
-            attempt = partial(exchange, self.gateway, call, self.deadline)
-            page = yield from persist(self.gateway, attempt, self.deadline)
+            tasks = yield from self._recent(since)
         except EndpointUnavailableError:
             return None, False
         except SoraError as error:
             yield self._note(claim, "unsure")
             raise _unknown(error.about(key=self.submission.key)) from error
-        ours = {task.task_id: task for task in page.tasks if matches(task, self.submission.body, since)}
+        ours = {task.task_id: task for task in tasks if matches(task, self.submission.body, since)}
         task_id = yield Do(self.gateway.ledger.adopt, (claim, tuple(ours)))
         if task_id is not None:
             return ours[task_id], True
-        for task in page.tasks:
+        for task in tasks:
             if may_match(task, self.submission.body, since):
                 known = yield Do(self.gateway.ledger.of_task, (self.submission.gateway, task.task_id))
                 if known is None:
                     yield self._note(claim, "unsure")
                     raise _unknown(LostReplyError(f"Task {task.task_id} in the list may be this one", key=claim.key))
         return None, True
+
+    def _recent(self, since: float) -> Flow[list[VideoTask]]:
+        """What the list shows of the time after ``since``."""
+        tasks: list[VideoTask] = []
+        before: str | None = None
+        for _ in range(_MOST_PAGES):
+            call = self.gateway.dialect.list(_RECENT, before)
+            if call is None:
+                raise LostReplyError("This format has no list to look for it in.")
+            page = yield from persist(self.gateway, partial(exchange, self.gateway, call, self.deadline), self.deadline)
+            tasks += page.tasks
+            before = page.before
+            if before is None or any(_is_older(task, since) for task in page.tasks):
+                break
+        return tasks
 
     def _last_look(self, error: SoraError) -> Flow[VideoTask | None]:
         match (yield Do(self.gateway.ledger.begin, (self.submission,))):
@@ -269,7 +284,7 @@ def matches(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
     and a missing date never match.
     """
     echo = task.request
-    if echo is None or task.created_at is None or task.created_at.timestamp() < since - CLOCK_SKEW:
+    if echo is None or task.created_at is None or _is_older(task, since):
         return False
     for name in ("operation", "width", "height", "n_frames", "n_variants"):
         seen = getattr(echo, name)
@@ -282,7 +297,7 @@ def matches(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
 
 def may_match(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
     """Whether a listed task cannot be told from what this body made: only another text, or an earlier date, tells."""
-    if task.created_at is not None and task.created_at.timestamp() < since - CLOCK_SKEW:
+    if _is_older(task, since):
         return False
     echo = task.request or RequestEcho()
     if body.get("operation") == "storyboard":
@@ -295,6 +310,10 @@ def may_match(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
 
     mine, seen = _plain(str(body.get("prompt", ""))), _plain(unescape(echo.prompt)).rstrip("….")
     return mine.startswith(seen) or seen.startswith(mine)
+
+
+def _is_older(task: VideoTask, since: float) -> bool:
+    return task.created_at is not None and task.created_at.timestamp() < since - CLOCK_SKEW
 
 
 def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
