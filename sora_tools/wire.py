@@ -223,14 +223,24 @@ def refused(reply: Reply, route: Route) -> SoraError:
 
 def _doubted(error: SoraError, route: Route, value: Any) -> SoraError:
     """A refusal of a create that names a task contradicts itself: the task may exist."""
-    if route != "create" or not isinstance(value, dict):
-        return error
-    for found in (value, *(value.get(name) for name in ("data", "task", "result", "payload", "error"))):
-        names = found if isinstance(found, dict) else {}
-        task_id = names.get("task_id") or (names.get("id") if found is not value.get("error") else None)
-        if isinstance(task_id, str | int) and task_id:
-            return error.about(task_id=shortened(str(task_id), 200), charged="unknown")
+    if route == "create" and (task_id := _task_named(value)) is not None:
+        error.about(task_id=shortened(task_id, 200), charged="unknown")
     return error
+
+
+def _task_named(value: Any, depth: int = 3) -> str | None:
+    """A task id anywhere near the top of a body; ids of errors and requests are none."""
+    if isinstance(value, list) and depth:
+        return next((found for each in value[:10] if (found := _task_named(each, depth - 1)) is not None), None)
+    if not isinstance(value, dict) or not depth:
+        return None
+    for name in ("task_id", "taskId", "id"):
+        if isinstance(value.get(name), str | int) and value[name]:
+            return str(value[name])
+    inner = (value.get(name) for name in ("data", "task", "result", "payload", "video"))
+    found = next((found for each in inner if (found := _task_named(each, depth - 1)) is not None), None)
+    error = value.get("error")
+    return found or (_task_named({"task_id": error.get("task_id")}) if isinstance(error, dict) else None)
 
 
 def unreadable(reply: Reply, route: Route, what: str, **facts: Any) -> SoraError:

@@ -301,6 +301,10 @@ def test_a_failed_task_sent_as_an_error_is_a_failed_task(status):
     assert (task.failure.message, task.failure.code, task.failure.kind) == ("GPU lost", "internal_error", "upstream")
 
 
+def test_so_is_a_cancelled_one():
+    assert looked({"id": STORY, "status": "canceled"}, status=410).status == "cancelled"
+
+
 def test_a_live_task_beside_an_error_is_an_error():
     with pytest.raises(LostReplyError):
         looked(sample("task_queued"), QUEUED, status=502)

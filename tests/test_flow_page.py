@@ -99,6 +99,62 @@ def test_a_last_look_that_finds_no_place_leaves_the_fate_unknown(
     assert (play.posts, caught.value.charged, state(gateway)) == (1, "unknown", "unsure")
 
 
+def more(page: dict[str, Any]) -> Any:
+    return reply(200, {**page, "has_more": True})
+
+
+@pytest.mark.parametrize("later", [reply(404, ""), reply(500, ""), html()], ids=["404", "500", "page"])
+def test_a_later_page_that_fails_does_not_make_the_list_unserved(
+    gateway: Gateway, clock: Clock, request_: VideoRequest, later: Any
+) -> None:
+    stranger = more(listed(clock, prompt="another", task_id="task_2"))
+    play = Play(clock, [html()], [stranger, later])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, request_, "k"))
+    assert (play.posts, state(gateway)) == (1, "unsure")
+
+
+def test_reading_stops_at_a_task_that_is_ours(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
+    play = Play(clock, [html()], [more(listed(clock)), reply(404, "")])
+    assert play.run(create(gateway, request_, "k")).task_id == TASK
+    assert play.sent == ["POST", "GET"]
+
+
+def test_a_list_longer_than_is_read_proves_nothing(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
+    strangers = [more(listed(clock, prompt="another", task_id=f"task_{n}")) for n in range(9)]
+    play = Play(clock, [html()], strangers)
+    with pytest.raises(SubmissionUnknownError, match="further than was read"):
+        play.run(create(gateway, request_, "k"))
+    assert play.sent == ["POST"] + ["GET"] * 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(503, {"message": "temporarily suspended"}),
+        reply(500, {"msg": "暂停使用"}),
+        reply(503, {"code": "model_not_found"}),
+    ],
+    ids=["suspended", "paused", "no channel"],
+)
+def test_a_list_that_is_refused_for_now_is_not_taken_for_unserved(
+    gateway: Gateway, clock: Clock, request_: VideoRequest, answer: Any
+) -> None:
+    play = Play(clock, [html()], [answer])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, request_, "k"))
+    assert (play.posts, state(gateway)) == (1, "unsure")
+
+
+def test_a_storyboard_whose_prompt_alone_is_shown_may_be_ours(gateway: Gateway, clock: Clock) -> None:
+    actions = [{"time": 0, "description": "flies"}]
+    request = VideoRequest(prompt="fly man", operation="storyboard", actions=actions)
+    play = Play(clock, [html()], [reply(200, listed(clock))])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, request, "k"))
+    assert play.posts == 1
+
+
 def test_two_identical_creates_never_adopt_one_task(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
     play = Play(clock, [html()], [reply(200, listed(clock))])
     play.run(create(gateway, request_, "first"))
@@ -242,6 +298,7 @@ OURS: dict[str, dict[str, Any]] = {
     "by another clock": {"prompt": CAFE, "created_at": -100},
 }
 LOOKALIKES: dict[str, dict[str, Any]] = {
+    "a storyboard": {"prompt": None, "actions": [{"time": 0, "description": "flies"}]},
     "no prompt": {"prompt": None},
     "cut": {"prompt": "café & fl…"},
     "cut with dots": {"prompt": "café & fl..."},
@@ -277,7 +334,6 @@ def test_what_may_be_ours_keeps_us_from_sending_again(gateway: Gateway, clock: C
 
 STRANGERS: dict[str, dict[str, Any]] = {
     "another text": {"prompt": "a cat"},
-    "a storyboard": {"prompt": None, "actions": [{"time": 0, "description": "flies"}]},
     "an older one without a prompt": {"prompt": None, "created_at": -3600},
 }
 

@@ -13,7 +13,7 @@ import httpx
 
 from .. import flow as flows
 from ..config import origin
-from ..errors import NotSentError
+from ..errors import ConfigurationError, LostReplyError, NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
@@ -202,6 +202,8 @@ class AsyncSora(Client):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if task.cancelled() and not _is_cancelled():
+                raise ConfigurationError("This client has been closed.", hint="Make a new one.") from None
             asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
             raise
 
@@ -215,6 +217,8 @@ class AsyncSora(Client):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            if task.cancelled() and not _is_cancelled():
+                raise LostReplyError("The client was closed before the create was answered.") from None
             run.unwanted = True
             raise
 
@@ -277,6 +281,12 @@ class LoopConnections:
         await asyncio.gather(*self.attempts, *self.errands, return_exceptions=True)
         await self.looks.aclose()
         await self.creates.aclose()
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that is being cancelled, and not the one it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def enter(gate: asyncio.Semaphore, patience: float) -> None:

@@ -48,6 +48,9 @@ Json = Mapping[str, Any]
 PATH: Final = "/sora/backend/video_gen"
 _LISTS: Final = ("task_responses", "tasks", "data")
 _ENVELOPES: Final = ("task", "data", "result", "payload")
+_MOST_LISTED: Final = 1000
+"""Tasks, or generations of one, that are read at most of what an answer lists."""
+
 _RENDITIONS: Final = ("source", "source_wm", "md", "ld")
 """Where the video may be when a generation has no ``url``, best first."""
 
@@ -79,7 +82,8 @@ class Backend:
 
 
 def _created(reply: Reply) -> VideoTask:
-    found = next(_named(opened(reply, "create")), None)
+    named = list(_named(opened(reply, "create")))
+    found = next((raw for raw in named if str(_id(raw)).startswith("task")), next(iter(named), None))
     if found is None:
         raise unreadable(reply, "create", "The gateway's answer to the create names no task")
     task = _task(found, reply)
@@ -129,7 +133,9 @@ def _listed_in(value: Any) -> tuple[Json, ...] | None:
         listed = None if name is None else [] if listed[name] is None else listed[name]
     if not isinstance(listed, list):
         return None
-    return tuple(raw for each in objects(listed) if _id(raw := members(each.get("payload")) or each) is not None)
+    return tuple(
+        raw for each in objects(listed)[:_MOST_LISTED] if _id(raw := members(each.get("payload")) or each) is not None
+    )
 
 
 def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], limit: int, before: str | None) -> str | None:
@@ -150,7 +156,9 @@ def _id(raw: Json) -> str | None:
 def _task(raw: Json, reply: Reply) -> VideoTask:
     task_id = _id(raw) or ""
     word = text(raw.get("status"))
-    generations = tuple(made for each in objects(raw.get("generations")) if (made := _generation(each)) is not None)
+    generations = tuple(
+        made for each in objects(raw.get("generations"))[:_MOST_LISTED] if (made := _generation(each)) is not None
+    )
     status, failure = _outcome(raw, status_of(word), generations)
     progress = number(raw.get("progress_pct"))
     return VideoTask(

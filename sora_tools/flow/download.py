@@ -113,6 +113,7 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
                 task_id=task.task_id,
             ) from error
         except SoraError as error:
+            error.without(gateway.settings.secret)
             raise DownloadError(
                 f"The video did not arrive whole: {error.message}",
                 hint="Download it again; do not create it again.",

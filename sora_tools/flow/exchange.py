@@ -28,6 +28,9 @@ T = TypeVar("T")
 GRACE: Final = 5.0
 """Seconds beyond the retry budget within which the last send is answered or given up."""
 
+PASSING: Final = (429, 500, 503)
+"""Statuses with which a route that exists may be called unavailable for now: paused, or without a channel."""
+
 _MOST_REDIRECTS: Final = 3
 
 
@@ -139,15 +142,11 @@ def ask(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
 
 
 def _read(gateway: Gateway, call: Call[T], reply: Reply) -> T:
-    """What the reply means. An error is read from a reply without the key, before its words are cut."""
-    secret = gateway.settings.secret
-    try:
-        return call.read(reply)
-    except SoraError:
-        if not secret:
-            raise
-    headers = {name: value.replace(secret, "***") for name, value in reply.headers.items()}
-    return call.read(replace(reply, headers=headers, body=reply.body.replace(secret.encode(), b"***")))
+    """What the reply means. A key that the gateway quotes is masked first, before any words are cut."""
+    if secret := gateway.settings.secret:
+        headers = {name: value.replace(secret, "***") for name, value in reply.headers.items()}
+        reply = replace(reply, headers=headers, body=reply.body.replace(secret.encode(), b"***"))
+    return call.read(reply)
 
 
 def _resolved(gateway: Gateway, answer: T) -> T:

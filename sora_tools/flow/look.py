@@ -27,7 +27,7 @@ from ..events import Retrying, Seen
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
-from .exchange import Gateway, ask, exchange, persist
+from .exchange import PASSING, Gateway, ask, exchange, persist
 from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 
 INVISIBLE: Final = 60.0
@@ -38,9 +38,6 @@ UNVOUCHED: Final = 10.0
 
 LAST_LOOK: Final = 0.8
 """Seconds after the deadline that the last look may take."""
-
-_PASSING: Final = (429, 500, 503)
-"""Statuses with which a route that exists may be called unavailable for now: paused, or without a channel."""
 
 _PAGE: Final = 100
 _MOST_PAGES: Final = 10
@@ -221,7 +218,7 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
         try:
             return (yield from exchange(gateway, call, deadline))
         except EndpointUnavailableError as error:
-            gateway.has_id_route = error.http_status in _PASSING
+            gateway.has_id_route = error.http_status in PASSING
             error.most_sends = 1
             raise
 

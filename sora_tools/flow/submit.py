@@ -27,8 +27,8 @@ from ..errors import (
 )
 from ..events import NotRecorded, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Taken, Unsure
-from ..schemas import EchoedAction, RequestEcho, VideoRequest, VideoTask, broken_rules, shortened
-from .exchange import Gateway, exchange, persist
+from ..schemas import EchoedAction, RequestEcho, TaskPage, VideoRequest, VideoTask, broken_rules, shortened
+from .exchange import PASSING, Gateway, exchange, persist
 from .wishes import Do, Finish, Flow, Sleep, Tell
 
 CLOCK_SKEW: Final = 120.0
@@ -149,7 +149,7 @@ class _Attempts:
         cooling = error.most_sends is not None  # what a cool-down answered must not renew it
         if isinstance(error, EndpointUnavailableError) and not cooling:
             self.gateway.cool_down.begin("create", error)
-        if self.suspect and error.charged == "unknown":
+        if self.suspect and error.charged == "unknown" and not isinstance(error, SubmissionUnknownError):
             raise _unknown(error) from error
         raise error
 
@@ -209,38 +209,52 @@ class _Attempts:
         What a cool-down remembers is not asked: this look decides over money.
         """
         try:
-            tasks = yield from self._recent(since)
-        except EndpointUnavailableError:
-            return None, False
+            tasks, doubt = yield from self._recent(since)
+        except EndpointUnavailableError as error:
+            if error.http_status not in PASSING:
+                return None, False
+            tasks, doubt = [], error
         except SoraError as error:
-            yield self._note(claim, "unsure")
-            raise _unknown(error.about(key=self.submission.key)) from error
+            tasks, doubt = [], error
         ours = {task.task_id: task for task in tasks if matches(task, self.submission.body, since)}
         task_id = yield Do(self.gateway.ledger.adopt, (claim, tuple(ours)))
         if task_id is not None:
             return ours[task_id], True
-        for task in tasks:
+        for task in tasks if doubt is None else ():
             if may_match(task, self.submission.body, since):
                 known = yield Do(self.gateway.ledger.of_task, (self.submission.gateway, task.task_id))
                 if known is None:
-                    yield self._note(claim, "unsure")
-                    raise _unknown(LostReplyError(f"Task {task.task_id} in the list may be this one", key=claim.key))
+                    doubt = LostReplyError(f"Task {task.task_id} in the list may be this one")
+        if doubt is not None:
+            yield self._note(claim, "unsure")
+            raise _unknown(doubt.about(key=self.submission.key)) from doubt
         return None, True
 
-    def _recent(self, since: float) -> Flow[list[VideoTask]]:
-        """What the list shows of the time after ``since``."""
+    def _recent(self, since: float) -> Flow[tuple[list[VideoTask], SoraError | None]]:
+        """What the list shows of the time after ``since``, and why that may not be all of it.
+
+        Raises:
+            SoraError: Not even its first page was answered.
+        """
         tasks: list[VideoTask] = []
         before: str | None = None
         for _ in range(_MOST_PAGES):
             call = self.gateway.dialect.list(_RECENT, before)
             if call is None:
                 raise LostReplyError("This format has no list to look for it in.")
-            page = yield from persist(self.gateway, partial(exchange, self.gateway, call, self.deadline), self.deadline)
+            attempt = partial(exchange, self.gateway, call, self.deadline)
+            try:
+                page: TaskPage = yield from persist(self.gateway, attempt, self.deadline)
+            except SoraError as error:
+                if before is None:
+                    raise
+                return tasks, error
             tasks += page.tasks
             before = page.before
-            if before is None or any(_is_older(task, since) for task in page.tasks):
-                break
-        return tasks
+            found = any(matches(task, self.submission.body, since) for task in page.tasks)
+            if before is None or found or (page.tasks and _is_older(page.tasks[-1], since)):
+                return tasks, None
+        return tasks, LostReplyError("The list goes on further than was read")
 
     def _last_look(self, error: SoraError) -> Flow[VideoTask | None]:
         match (yield Do(self.gateway.ledger.begin, (self.submission,))):
@@ -300,16 +314,22 @@ def may_match(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
     if _is_older(task, since):
         return False
     echo = task.request or RequestEcho()
-    if body.get("operation") == "storyboard":
-        return echo.prompt is None and (
-            not echo.actions or list(_echoed(echo.actions)) == list(_moments(body["actions"]))
-        )
-    if echo.prompt is None:
-        return not echo.actions
+    if echo.prompt is not None and not _alike(echo.prompt, str(body.get("prompt", ""))):
+        return False
+    mine, seen = list(_moments(body.get("actions", ()))), list(_echoed(echo.actions))
+    return not seen or not mine or all(map(_alike, seen, mine))
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two texts may be one: gateways cut, quote, escape and normalise, but keep the letters in their order."""
     from html import unescape  # noqa: PLC0415  # its table of entities is large, and this is rare
 
-    mine, seen = _plain(str(body.get("prompt", ""))), _plain(unescape(echo.prompt)).rstrip("….")
-    return mine.startswith(seen) or seen.startswith(mine)
+    def letters(text: str) -> str:
+        plain = unicodedata.normalize("NFKC", re.sub(r"<[^<>]*>", "", unescape(text))).casefold()
+        return "".join(filter(str.isalnum, plain))
+
+    first, second = letters(one), letters(other)
+    return first.startswith(second) or second.startswith(first)
 
 
 def _is_older(task: VideoTask, since: float) -> bool:
