@@ -176,7 +176,7 @@ class _Refusal:
     def error(self, kind: type[SoraError], what: str, hint: str = "", **facts: Any) -> SoraError:
         quoted = f": {self.said}" if self.said else ""
         facts.setdefault("retry_after", retry_after(self.reply.headers))
-        if self.reply.headers.get("x-should-retry") == "false":
+        if self.reply.headers.get("x-should-retry", "").strip().lower() == "false":
             facts["retryable"] = False
         return kind(
             f"{what} (HTTP {self.reply.status}){quoted}",
