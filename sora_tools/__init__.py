@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         UnreadableReplyError,
         WaitTimeoutError,
     )
-    from .ledger import Ledger, MemoryLedger
+    from .ledger.sqlite import MemoryLedger, SQLiteLedger
+    from .ledger.submissions import Ledger, Submission
     from .retry import Retry
     from .sandbox import Sandbox
     from .schemas import (
@@ -65,7 +66,8 @@ _HOMES = {
         "UnreadableReplyError",
         "WaitTimeoutError",
     ),
-    "ledger": ("Ledger", "MemoryLedger"),
+    "ledger.sqlite": ("MemoryLedger", "SQLiteLedger"),
+    "ledger.submissions": ("Ledger", "Submission"),
     "retry": ("Retry",),
     "sandbox": ("Sandbox",),
     "schemas": (
@@ -102,11 +104,13 @@ __all__ = [
     "QuotaError",
     "Retry",
     "SDEdit",
+    "SQLiteLedger",
     "Sandbox",
     "Sora",
     "SoraError",
     "SoraToolError",
     "SoraToolkit",
+    "Submission",
     "SubmissionUnknownError",
     "TaskFailedError",
     "TaskNotFoundError",

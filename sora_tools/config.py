@@ -9,14 +9,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from .addresses import near, objection, origin
 from .errors import ConfigurationError
 
 DEFAULT_TIMEOUT: Final = 20.0
+LARGEST_REPLY: Final = 32 * 2**20
+LARGEST_VIDEO: Final = 4 * 2**30
 _SHORTEST_SECRET: Final = 8
 _KNOWN_ENDINGS: Final = r"(/v1|/sora(/backend(/video_gen)?)?)?/*$"
 
@@ -31,6 +35,9 @@ class Settings:
         model: Used where a request names none.
         timeout: Seconds for one request, from queueing to the last byte.
         headers: Sent with every request to the gateway.
+        private_addresses: Whether videos may come from, and images lie on, private hosts beside the gateway's own.
+        largest_reply: Bytes of one decoded answer, downloads aside, that are read at most.
+        largest_video: Bytes of one video that are saved at most.
     """
 
     base_url: str
@@ -38,6 +45,9 @@ class Settings:
     model: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private_addresses: bool = False
+    largest_reply: int = LARGEST_REPLY
+    largest_video: int = LARGEST_VIDEO
 
     @property
     def origin(self) -> str:
@@ -50,18 +60,22 @@ class Settings:
         key = self.api_key.get_secret_value()
         return key if len(key) >= _SHORTEST_SECRET else ""
 
+    @property
+    def account(self) -> str:
+        """A fingerprint of the key, to tell accounts apart without knowing it."""
+        return sha256(f"sora-tools account {self.api_key.get_secret_value()}".encode()).hexdigest()[:16]
+
     def fetchable(self, url: str) -> bool:
-        """Whether a video may be fetched from here: https, or http on the gateway's own host or this machine."""
-        try:
-            parts = urlsplit(url)
-            near = (urlsplit(self.base_url).hostname, "localhost", "127.0.0.1", "::1")
-            return (
-                bool(parts.hostname)
-                and parts.port != 0
-                and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in near))
-            )
-        except ValueError:
-            return False
+        """Whether this can be a video's address at all: https, or http where the gateway itself is."""
+        return objection(url, self.base_url, private_addresses=True) is None
+
+    def objection(self, url: str) -> str | None:
+        """Why nothing may be fetched from here, as the rest of a sentence about it; None where it may."""
+        return objection(url, self.base_url, private_addresses=self.private_addresses)
+
+    def guarded(self, url: str) -> bool:
+        """Whether the machine at the other end must turn out to be a public one."""
+        return not self.private_addresses and not near(url, self.base_url)
 
     def url(self, path: str) -> str:
         """The whole address of a path below the gateway; an address stays as it is."""
@@ -74,6 +88,10 @@ def settings(
     model: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     headers: Mapping[str, str] | None = None,
+    *,
+    private_addresses: bool = False,
+    largest_reply: int = LARGEST_REPLY,
+    largest_video: int = LARGEST_VIDEO,
 ) -> Settings:
     """Checked settings; what is not given is read from ``SORA_BASE_URL``, ``SORA_API_KEY`` and ``SORA_MODEL``.
 
@@ -84,6 +102,9 @@ def settings(
         model: The gateway's model name.
         timeout: Seconds for one request; more than 0.
         headers: Extra headers for every request.
+        private_addresses: Whether videos may come from, and images lie on, private hosts beside the gateway's own.
+        largest_reply: Bytes of one decoded answer, downloads aside; a whole number, more than 0.
+        largest_video: Bytes of one video; a whole number, more than 0.
 
     Raises:
         ConfigurationError: Something is missing or cannot work; it says which, and what would.
@@ -110,6 +131,9 @@ def settings(
         model=model or os.environ.get("SORA_MODEL") or None,
         timeout=float(timeout),
         headers=_checked(headers or {}),
+        private_addresses=_switch("private_addresses", private_addresses),
+        largest_reply=_ceiling("largest_reply", largest_reply),
+        largest_video=_ceiling("largest_video", largest_video),
     )
 
 
@@ -117,11 +141,16 @@ def _is_patience(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value < float("inf")
 
 
-def origin(url: str) -> str:
-    """Scheme, host and port of an address, in one spelling."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    return f"{scheme}://{(parts.hostname or '').lower()}:{parts.port or (443 if scheme == 'https' else 80)}"
+def _switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r} was given; it is True or False.")
+    return value
+
+
+def _ceiling(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name}={value!r} was given; it is bytes, a whole number, more than 0.")
+    return value
 
 
 def _root(address: str) -> str:

@@ -22,7 +22,9 @@ A create is sent again only when it is retryable *and* ``charged`` is ``"no"``.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+import re
+from functools import lru_cache
+from typing import Any, AnyStr, ClassVar, Literal, Self
 
 Charged = Literal["no", "unknown", "yes"]
 
@@ -105,12 +107,48 @@ class SoraError(Exception):
 
     def without(self, secret: str) -> Self:
         """The same error with a secret that the gateway quoted taken out of its words."""
-        if secret:
-            self.message = self.message.replace(secret, "***")
-            self.hint = self.hint.replace(secret, "***")
-            self.args = (self.message,)
-            self.request_id = self.request_id and self.request_id.replace(secret, "***")
+        self.message, self.hint = masked(self.message, secret), masked(self.hint, secret)
+        self.args = (self.message,)
+        self.request_id = self.request_id and masked(self.request_id, secret)
+        self.task_id = self.task_id and masked(self.task_id, secret)
         return self
+
+
+def masked(text: AnyStr, secret: str) -> AnyStr:
+    """A text without a secret, in whatever case it stands there, and escaped as in JSON or as in an address.
+
+    JSON stays JSON, and the cost grows with the text's length and nothing else.
+    """
+    if not secret.strip("\\"):
+        return text
+    in_text, in_bytes = _spellings(secret)
+    if isinstance(text, str):
+        return in_text.sub("***", text)
+    return in_bytes.sub(b"***", text)
+
+
+@lru_cache(maxsize=64)
+def _spellings(secret: str) -> tuple[re.Pattern[str], re.Pattern[bytes]]:
+    plain = secret.lstrip("\\")
+    pattern = _spelt(plain[0], r"(?<!\\)\\++") + "".join(_spelt(character, r"\\++") for character in plain[1:])
+    flags = re.IGNORECASE | re.ASCII
+    return re.compile(pattern, flags), re.compile(pattern.encode(), flags)
+
+
+def _spelt(character: str, escape: str) -> str:
+    """Every spelling of a character. No text fits two of them, or looking for a long secret would never end.
+
+    Args:
+        character: The character as it is.
+        escape: The backslashes before it, all of which belong to it.
+    """
+    plain, code = re.escape(character), f"{ord(character):02x}"
+    match character:
+        case "\\":
+            return r"(?:\\|u005c|%(?:25)*5c)*"
+        case "%":
+            return rf"(?:%(?:25)*|{escape}u00{code})"
+    return rf"(?:{plain}|{escape}(?:{plain}|u00{code})|%(?:25)*{code})"
 
 
 def _rebuilt(kind: type[SoraError], message: str) -> SoraError:

@@ -21,10 +21,10 @@ class Submitted(NamedTuple):
 
 
 class NotRecorded(NamedTuple):
-    """The gateway accepted a create and the ledger could not write that down: keep the task id."""
+    """The ledger could not write down what came of a submission. Where there is a ``task``: keep its id."""
 
     key: str
-    task: VideoTask
+    task: VideoTask | None
     error: Exception
 
 

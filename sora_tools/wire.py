@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
+from math import isfinite
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from .errors import (
@@ -34,6 +36,9 @@ Route = Literal["create", "look", "list", "download"]
 QUOTED: Final = 500
 """Characters of a gateway's own text that an error repeats at most."""
 
+DEEPEST: Final = 100
+"""Levels of nesting that are kept of an answer: what prints, copies or pickles it further down may break."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -46,7 +51,8 @@ class Reply:
     @property
     def request_id(self) -> str | None:
         """The gateway's name for this exchange."""
-        return next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
+        given = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), "")
+        return worded(given, 200) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +149,9 @@ _ABSENT_WORDS: Final = (
     r"|(the )?model ['\"`]?[\w./:-]+['\"`]? (does not exist|not found)( or you do not have access to it)?"
     r"|invalid url \(\w+ \S+\)"
 )
-_COURTESIES: Final = (
-    r"(?i)[\s,.;!，。；！]*((please )?(try again|check back|stay tuned)( later)?|敬请期待|请稍后(再试|重试))?"
-    r"[\s.!。！]*(\(request id: [^()]*\))?$"
-)
+_REQUEST_ID: Final = r"(?i)\(request id: [^()]*\)$"
+_COURTESY: Final = r"(?i)((please )?(try again|check back|stay tuned)( later)?|敬请期待|请稍后(再试|重试))$"
+_STOPS: Final = " ,.;!，。；！"
 _QUOTA_WORDS: Final = (
     r"(?i)(用户|账户|账号)?(额度|余额)(不足|已用尽)|insufficient (user |account )?(quota|balance|credit)"
     r"|(you )?exceeded your current quota"
@@ -156,6 +161,10 @@ _CHALLENGE: Final = (
     rb"(?i)_cf_chl_opt|__cf_chl_|challenge-platform|just a moment|enable javascript and cookies"
     rb"|attention required! \| cloudflare"
 )
+_MOVED: Final = (301, 302, 307, 308)
+"""The redirects that say that nothing was done here. 303 is "done, see there", and one nobody knows is as vague as 300
+(RFC 9110 15 and 15.4)."""
+
 _RETIRED: Final = "Name a model this gateway serves. OpenAI switched its Sora models off on 2026-09-24."
 
 
@@ -194,12 +203,13 @@ class _Refusal:
         return self.error(LostReplyError, what, hint, charged="unknown" if self.route == "create" else "no")
 
 
-def opened(reply: Reply, route: Route) -> Any:
+def opened(reply: Reply, route: Route, parsed: Any = None) -> Any:
     """The JSON of a reply that is a result.
 
     Args:
         reply: What came back. Any content type: gateways send JSON as text/plain.
         route: What was asked.
+        parsed: What ``any_json`` made of it, where that is known.
 
     Returns:
         The parsed body, free of error envelopes.
@@ -208,23 +218,23 @@ def opened(reply: Reply, route: Route) -> Any:
         SoraError: The reply is a refusal, a page meant for people, or nothing readable.
     """
     if 200 <= reply.status < 300:
-        value = _parsed(reply, route)
+        value = _parsed(reply, route) if parsed is None else parsed
         if (refusal := _enveloped(reply, route, value)) is not None:
             raise _doubted(_meaning(refusal), route, value)
         return value
-    raise refused(reply, route)
+    raise refused(reply, route, parsed)
 
 
-def refused(reply: Reply, route: Route) -> SoraError:
+def refused(reply: Reply, route: Route, parsed: Any = None) -> SoraError:
     """The error that a reply with a status other than 2xx means."""
-    value = _json(reply.body)
+    value = _json(reply.body) if parsed is None else parsed
     return _doubted(_meaning(_facts(reply, route, value if isinstance(value, dict) else {})), route, value)
 
 
 def _doubted(error: SoraError, route: Route, value: Any) -> SoraError:
     """A refusal of a create that names a task contradicts itself: the task may exist."""
     if route == "create" and (task_id := _task_named(value)) is not None:
-        error.about(task_id=shortened(task_id, 200), charged="unknown")
+        error.about(task_id=worded(task_id, 200), charged="unknown")
     return error
 
 
@@ -261,13 +271,27 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     given = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", given):
         return float(given)
+    when = _moment(given)
+    return None if when is None else max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+def dated(headers: Mapping[str, str]) -> datetime | None:
+    """When the answer was made, by the clock of whoever made it: ``Date`` (RFC 9110 6.6.1). None for no such time."""
+    when = _moment(headers.get("date", "").strip())
+    return when if when is not None and 2020 <= when.year <= 2100 else None
+
+
+def _moment(given: str) -> datetime | None:
+    """A date in any of HTTP's forms; None where it is none, or none that can be reckoned with."""
     if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", given):
         return None
     try:
         when = parsedate_to_datetime(given)
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds())
+        when = when.replace(tzinfo=when.tzinfo or UTC)
+        when.timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
+    return when
 
 
 def poll_after(headers: Mapping[str, str]) -> float | None:
@@ -285,7 +309,7 @@ def _parsed(reply: Reply, route: Route) -> Any:
     if value is not _NOT_JSON:
         return value
     if _is_page(reply):
-        if re.search(_CHALLENGE, reply.body):
+        if _is_challenge(reply):
             raise _meaning(_facts(reply, route, {}))
         raise _Refusal(reply, route, "", "", "").unavailable(
             "The gateway answered with a web page instead of JSON",
@@ -301,15 +325,38 @@ _NOT_JSON: Final = object()
 def _json(body: bytes) -> Any:
     """The parsed body, or _NOT_JSON, forgiving what loses no meaning: a task's id may be in it.
 
-    A byte order mark is skipped, NaN and Infinity are null, halves of a character that cannot be encoded are "?".
+    A byte order mark is skipped, bytes that are no UTF-8 are replaced, control characters may stand in a text, numbers
+    that are not finite are null, halves of a character that cannot be encoded are "?", and what is nested deeper than
+    anything documented is left out. Of two members with one name the last one counts, as for the parsers that
+    gateways' own programs use. UTF-16 is not read: a key that is quoted in it would not be masked.
     """
+    text = body.decode("utf-8-sig", "replace")
     try:
-        value = json.loads(body.decode("utf-8-sig"), parse_constant=_null)
-        if not re.search(rb"\\u[dD][89a-fA-F]", body):
-            return value
-        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        value = json.loads(text, strict=False, parse_float=_finite, parse_constant=_null)
     except (ValueError, RecursionError):
         return _NOT_JSON
+    if text.count("[") + text.count("{") > DEEPEST:
+        _flatten(value)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
+def _flatten(value: Any) -> None:
+    """Empty the lists and objects that are nested deeper than is kept."""
+    containers = (dict, list)
+    level: list[Any] = [[value]]
+    for _ in range(DEEPEST + 1):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [found for each in inner for found in each if found and isinstance(found, containers)]
+    for each in level:
+        each.clear()
+
+
+def _finite(number: str) -> float | None:
+    """A number, or null where it is too large to be one here."""
+    value = float(number)
+    return value if isfinite(value) else None
 
 
 def _null(_constant: str) -> None:
@@ -323,8 +370,26 @@ def _is_page(reply: Reply) -> bool:
     )
 
 
+def _is_challenge(reply: Reply) -> bool:
+    """Whether a page asks its reader to prove to be human."""
+    return re.search(_CHALLENGE, reply.body[:65536]) is not None
+
+
 def _excerpt(body: bytes) -> str:
-    return shortened(" ".join(body[: 4 * QUOTED].decode("utf-8", "replace").split()), 200)
+    return worded(body[: 4 * QUOTED].decode("utf-8", "replace"), 200)
+
+
+def worded(value: Any, length: int = QUOTED) -> str:
+    """Whatever a gateway says, as one line of printable text, cut to so many characters.
+
+    Only its beginning is read, so that a gateway that says a lot costs little.
+    """
+    parts = (
+        (value,) if isinstance(value, str) else islice(json.JSONEncoder(ensure_ascii=False).iterencode(value), length)
+    )
+    begun = "".join(parts)[: 4 * length]
+    line = " ".join(begun.split())
+    return shortened("".join(filter(str.isprintable, line)).strip(), length)
 
 
 def _enveloped(reply: Reply, route: Route, value: Any) -> _Refusal | None:
@@ -346,7 +411,7 @@ def _facts(reply: Reply, route: Route, value: Mapping[str, Any]) -> _Refusal:
     nested = inner if isinstance(inner, dict) else {}
     said = next(
         (
-            str(text)
+            worded(text)
             for text in (
                 nested.get("message"),
                 inner if isinstance(inner, str) else None,
@@ -362,9 +427,9 @@ def _facts(reply: Reply, route: Route, value: Mapping[str, Any]) -> _Refusal:
         ),
         "" if value or _is_page(reply) else _excerpt(reply.body),
     )
-    code = next((str(given) for given in (nested.get("code"), value.get("code")) if given not in _OK_CODES), "")
-    kind = next((str(given) for given in (nested.get("type"), value.get("type")) if given), "")
-    return _Refusal(reply, route, shortened(" ".join(said.split()), QUOTED), code.lower(), kind.lower())
+    code = next((given for given in (nested.get("code"), value.get("code")) if given not in _OK_CODES), "")
+    kind = next((given for given in (nested.get("type"), value.get("type")) if given), "")
+    return _Refusal(reply, route, said, worded(code, 100).lower(), worded(kind, 100).lower())
 
 
 def _meaning(refusal: _Refusal) -> SoraError:
@@ -386,11 +451,17 @@ def _by_code(refusal: _Refusal) -> SoraError | None:
         return _unauthenticated(refusal)
     if codes & _TASK_ABSENT_CODES and refusal.route != "create":
         return _no_such_task(refusal)
-    if codes & _ABSENT_CODES or re.fullmatch(_ABSENT_WORDS, re.sub(_COURTESIES, "", refusal.said, count=1)):
+    if codes & _ABSENT_CODES or re.fullmatch(_ABSENT_WORDS, _without_courtesies(refusal.said)):
         return _absent(refusal)
     if codes & _REFUSED_CODES:
         return _invalid(refusal)
     return None
+
+
+def _without_courtesies(said: str) -> str:
+    """The words that tell, without what follows them out of politeness or for a support ticket."""
+    told = re.sub(_REQUEST_ID, "", said).rstrip(_STOPS)
+    return re.sub(_COURTESY, "", told).rstrip(_STOPS)
 
 
 def _says_no_quota(refusal: _Refusal) -> bool:
@@ -403,16 +474,14 @@ def _says_no_quota(refusal: _Refusal) -> bool:
 
 def _by_status(refusal: _Refusal) -> SoraError:
     status, headers = refusal.reply.status, refusal.reply.headers
-    if headers.get("cf-mitigated") == "challenge" or (
-        _is_page(refusal.reply) and re.search(_CHALLENGE, refusal.reply.body[:65536])
-    ):
+    if headers.get("cf-mitigated") == "challenge" or (_is_page(refusal.reply) and _is_challenge(refusal.reply)):
         return refusal.unclear(
             "A bot check stands between this machine and the gateway", "Ask its operator to let you in."
         )
-    if refusal.route == "create" and status in (300, 303, 304):  # "done, see there" (RFC 9110 15.4.4)
+    if 300 <= status < 400 and refusal.route == "create" and status not in _MOVED:
         return refusal.unclear("The gateway answered with a redirect that may mean that it has the task")
     if 300 <= status < 400:
-        where = shortened(headers.get("location", "nowhere"), 200)
+        where = worded(headers.get("location", ""), 200) or "nowhere"
         return refusal.unavailable(f"The gateway redirected to {where}", "Use the address it serves the API at.")
     match status:
         case 401 | 403:

@@ -23,12 +23,20 @@ def html() -> Reply:
     return reply(200, PAGE, content_type="text/html; charset=utf-8")
 
 
-FILM = b"\0\0\0\x18ftypisom" + bytes(range(100))
+def box(kind: bytes, content: bytes) -> bytes:
+    """What an MP4 is made of."""
+    return (8 + len(content)).to_bytes(4) + kind + content
+
+
+FILM = box(b"ftyp", b"isom\0\0\2\0isomiso2") + box(b"moov", bytes(range(60))) + box(b"mdat", bytes(range(100)))
 
 
 def film(*chunks: Any, **headers: str) -> tuple[Reply, list[Any]]:
     """An answer to Open and the chunks that come after it; without chunks, a whole film."""
     return reply(200, "", content_type="video/mp4", **headers), list(chunks or (FILM,))
+
+
+NOTHING = reply(200, {"task_responses": [], "has_more": False})
 
 
 class Play:
@@ -46,12 +54,13 @@ class Play:
         news: list[Any] | None = None,
         files: list[Any] | None = None,
     ) -> None:
-        self.clock, self.answers = clock, {"POST": list(posts), "GET": list(lists or [])}
+        self.clock, self.answers = clock, {"POST": list(posts), "GET": list(lists or [NOTHING])}
         self.news, self.files = list(news or [ALONE]), list(files or [])
         self.chunks: list[Any] = []
         self.looks: list[float] = []
         self.calls: list[Call[Any]] = []
         self.opened: list[str] = []
+        self.asked: list[dict[str, str]] = []
         self.patience: list[float] = []
         self.naps: list[float] = []
         self.events: list[Any] = []
@@ -75,8 +84,9 @@ class Play:
             case Send(call):
                 self.calls.append(call)
                 return said(self.answers[call.method])
-            case Open(url, patience):
+            case Open(url, patience, headers):
                 self.opened.append(url)
+                self.asked.append(dict(headers))
                 self.patience.append(patience)
                 answer = said(self.files)
                 opened, self.chunks = answer if isinstance(answer, tuple) else (answer, [])

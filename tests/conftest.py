@@ -11,7 +11,7 @@ import pytest
 from sora_tools.config import settings
 from sora_tools.dialects import dialect
 from sora_tools.flow import Gateway
-from sora_tools.ledger import MemoryLedger
+from sora_tools.ledger.sqlite import MemoryLedger
 from sora_tools.retry import Retry
 from sora_tools.sandbox import Sandbox
 
@@ -28,8 +28,9 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASE_URL", "API_KEY", "DIALECT", "MODEL", "LEDGER"):
+    for name in ("BASE_URL", "API_KEY", "DIALECT", "MODEL"):
         monkeypatch.delenv(f"SORA_{name}", raising=False)
+    monkeypatch.setenv("SORA_LEDGER", "memory")
     monkeypatch.delenv("SORA_DEMO_MODEL", raising=False)
 
 
@@ -55,6 +56,12 @@ def gateway(clock: Clock) -> Gateway:
 def running_sandbox() -> Iterator[Sandbox]:
     with Sandbox(speed=40) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submissions of unknown fate are looked for as often as ever, and with hardly a pause."""
+    monkeypatch.setattr("sora_tools.flow.reconcile.PAUSES", (0.01, 0.02, 0.05))
 
 
 @pytest.fixture

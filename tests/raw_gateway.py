@@ -29,9 +29,10 @@ class Connection:
         self.raw.sendall("\r\n".join([*lines, "", ""]).encode() + content)
 
     def reset(self) -> None:
-        """Close with RST."""
+        """Close with RST. A shutdown before it would send FIN, and that is what the other side would see."""
         self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+        self.file.close()
+        self.raw.close()
 
     def close(self) -> None:
         with suppress(OSError):
@@ -43,8 +44,9 @@ class Connection:
 class RawGateway:
     """Answers each request with ``answer(connection, method, path, body)``; more requests until it closes."""
 
-    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.tls = tls
+        self.port = port
         self.answer = answer
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.connections = 0
@@ -52,7 +54,7 @@ class RawGateway:
         self._open: set[Connection] = set()
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.base_url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -75,6 +77,10 @@ class RawGateway:
     @property
     def gets(self) -> int:
         return sum(method == "GET" for method, _, _ in self.requests)
+
+    def receive(self, connection: Connection, method: str, path: str, length: int) -> bytes:
+        """As much of a request's body as this gateway cares to read."""
+        return connection.file.read(length)
 
     def _accept(self) -> None:
         while True:
@@ -101,7 +107,7 @@ class RawGateway:
                 while (header := connection.file.readline().strip()) != b"":
                     name, _, value = header.decode().partition(":")
                     headers[name.lower()] = value.strip()
-                body = connection.file.read(int(headers.get("content-length", 0)))
+                body = self.receive(connection, method, path, int(headers.get("content-length", 0)))
                 self.requests.append((method, path, headers))
                 self.answer(connection, method, path, body)
         except (OSError, ValueError):

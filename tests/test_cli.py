@@ -235,7 +235,7 @@ def test_an_error_document_carries_the_task_as_last_seen(at_sandbox, monkeypatch
         ("not_found", None, 4, "endpoint_unavailable: "),
         ("rate_limit", None, 4, "busy: "),
         ("bad_gateway", 1, 5, "submission_unknown: "),
-        ("cut_reply", 1, 5, "submission_unknown: "),
+        ("unavailable", 1, 5, "submission_unknown: "),
         ("html_200", None, 5, "submission_unknown: "),
     ],
 )
@@ -340,7 +340,7 @@ def test_without_a_gateway_it_says_how_to_get_one(run):
     ("command", "method", "words"),
     [
         (("wait", "task_1"), "wait", "task_1 goes on at the gateway"),
-        (("create", "fly man"), "create", "may have been accepted: look at `sora-tools list`"),
+        (("create", "fly man"), "create", "may have been accepted: `sora-tools ledger resume` looks for it."),
         (("list",), "list", ""),
     ],
 )

@@ -22,7 +22,8 @@ from sora_tools import (
 )
 from sora_tools.events import NotRecorded, Retrying, Submitted
 from sora_tools.flow import Do, Finish, Gateway, Send, create, requested
-from sora_tools.ledger import Claim, MemoryLedger, State
+from sora_tools.ledger import Claim, State
+from sora_tools.ledger.sqlite import MemoryLedger
 
 TASK = "task_01jy8k72axednrjcnvmkwpqp11"
 
@@ -384,9 +385,11 @@ def test_a_refusal_that_cannot_be_written_down_is_not_sent_again(
 ) -> None:
     gateway.ledger = Jammed("refused")
     play = Play(clock, [reply(429, "")])
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(BusyError) as caught:
         play.run(create(gateway, request_, "k"))
-    assert play.posts == 1
+    (unrecorded,) = play.events
+    assert isinstance(unrecorded, NotRecorded)
+    assert (play.posts, unrecorded.task, str(unrecorded.error), caught.value.charged) == (1, None, "disk full", "no")
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------

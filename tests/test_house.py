@@ -23,7 +23,8 @@ HOMES = {
     "starlette": {"sandbox"},
     "uvicorn": {"sandbox"},
     "rich": {"screen.py"},
-    "typer": {"cli.py"},
+    "sqlite3": {"ledger"},
+    "typer": {"cli"},
 }
 
 

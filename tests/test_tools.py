@@ -43,6 +43,7 @@ from sora_tools import (
 )
 from sora_tools.flow import Gateway
 from sora_tools.tools.answers import of_created, of_error, of_looked
+from sora_tools.tools.shared import Place
 
 KEY = "sk-secret-key"
 PAGE = "<!doctype html><title>panel</title>"
@@ -389,7 +390,7 @@ def test_the_longest_wait_leaves_time_for_the_rest(gateway, clock):
     query = by_hand(QueryVideoTool(**FakeGateway().settings(), max_wait=45), gateway)
     start = clock()
     play = Play(clock, posts=[], news=[VideoTask(task_id="task_1", status="running")])
-    content, _ = play.run(query._conversation([], None, "task_1"))
+    content, _ = play.run(query._conversation([], Place(None, None, None), "task_1"))
     assert json.loads(content)["status"] == "running"
     assert 35 < clock() - start < 45
 
@@ -406,7 +407,7 @@ def test_a_create_spends_45_seconds_at_most(gateway, clock, fate):
     start = clock()
     play = Play(clock, posts=[answers[fate]], lists=[reply(200, {"task_responses": []})])
     with pytest.raises(SoraError):
-        play.run(create._conversation([], None, "fly man"))
+        play.run(create._conversation([], Place(None, None, None), "fly man"))
     assert play.posts > 1
     assert 0 < clock() - start <= 45
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 
 from .. import flow as flows
-from ..config import origin
+from ..addresses import origin
 from ..errors import ConfigurationError, LostReplyError, NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
@@ -54,11 +54,14 @@ class AsyncSora(Client):
         request: AnyRequest | None = None,
         *,
         key: str | None = None,
+        thread: str | None = None,
+        repeat: flows.Repeat = "reuse",
+        resend: bool = False,
         on_event: Listener | None = None,
         **fields: Any,
     ) -> VideoTask:
         """Start one paid job and return at once. See :meth:`Sora.create`."""
-        return await self.run(flows.create(self.gateway, flows.requested(request, fields), key), on_event)
+        return await self.run(self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend), on_event)
 
     async def query(self, task_id: str) -> VideoTask:
         """Look a task up once, by its task id or its key. See :meth:`Sora.query`."""
@@ -86,6 +89,17 @@ class AsyncSora(Client):
         wanted = flows.requested(request, fields)
         return await self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
 
+    async def resume(
+        self,
+        name: str,
+        *,
+        timeout: float = 600.0,  # noqa: ASYNC109  # the flow keeps it
+        directory: str | os.PathLike[str] | None = None,
+        on_event: Listener | None = None,
+    ) -> VideoTask:
+        """Take a submission on from wherever it stands. See :meth:`Sora.resume`."""
+        return await self.run(flows.resume(self.gateway, name, timeout, directory), on_event)
+
     async def download(
         self, task: VideoTask | str, directory: str | os.PathLike[str], *, on_event: Listener | None = None
     ) -> Files:
@@ -103,6 +117,7 @@ class AsyncSora(Client):
         connections = self._connections.get(asyncio.get_running_loop())
         if connections is not None:
             await connections.keeper.aclose()
+        await asyncio.to_thread(self._let_go)
 
     async def __aenter__(self) -> Self:
         return self
@@ -178,15 +193,15 @@ class AsyncSora(Client):
         return None
 
     async def _send(self, http: httpx.AsyncClient, send: Send) -> Reply:
-        left = Left(self.gateway.settings.origin)
+        left, most = Left(self.gateway.settings.origin), self.gateway.settings.largest_reply
         with translated(left):
             async with asyncio.timeout(send.patience):
                 request = http.build_request(**self._message(send, left.note_later))
                 async with aclosing(await http.send(request, stream=True)) as response:
                     body, whole = bytearray(), response.is_stream_consumed
                     async for chunk in received_later(response):
-                        grow(body, chunk)
-                    return reply(response, decoded(bytes(body), response, whole=whole))
+                        grow(body, chunk, most)
+                    return reply(response, decoded(bytes(body), response, most, whole=whole))
 
     async def _send_look(self, connections: LoopConnections, send: Send, patience: float) -> Reply:
         clock = asyncio.get_running_loop().time
@@ -240,6 +255,7 @@ class AsyncSora(Client):
         with translated(left):
             async with asyncio.timeout(wish.patience):
                 request = http.build_request("GET", wish.url, **self._fetching(wish, left.note_later))
+                left.guarded = self._guarded(request.url)
                 response = await http.send(request, stream=True)
         streams.push_async_callback(response.aclose)
         run.later_chunks = received_later(response)

@@ -6,25 +6,37 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
+import httpx
 from pydantic import SecretStr
 
-from ..config import DEFAULT_TIMEOUT, origin, settings
+from .. import flow as flows
+from ..addresses import origin
+from ..config import DEFAULT_TIMEOUT, LARGEST_REPLY, LARGEST_VIDEO, settings
 from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
 from ..events import Event
-from ..flow import Gateway, Open, Send
+from ..flow import Flow, Gateway, Open, Send
 from ..ledger import Ledger
 from ..ledger import ledger as named_ledger
 from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect
+from .redaction import keep
 
 W = TypeVar("W")
 AnyRequest = VideoRequest | Mapping[str, Any] | str
 Listener = Callable[[Event], Any]
 Files: TypeAlias = list[Path]
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A ledger that holds something open between two uses."""
+
+    def close(self) -> None:
+        """Let go of it until the next use."""
 
 
 class Client:
@@ -39,8 +51,12 @@ class Client:
         model: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: Retry | None = None,
-        ledger: Ledger | str | None = None,
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        idempotency: Literal["sent", "honoured"] = "sent",
         headers: Mapping[str, str] | None = None,
+        private_addresses: bool = False,
+        largest_reply: int = LARGEST_REPLY,
+        largest_video: int = LARGEST_VIDEO,
         transport: Any = None,
     ) -> None:
         """A client for one gateway. Opens nothing before its first call.
@@ -53,19 +69,36 @@ class Client:
             model: Used where a request names none (else ``SORA_MODEL``).
             timeout: Seconds for one request, more than 0.
             retry: How often and how long to try again what was provably not accepted.
-            ledger: ``"memory"``, ``"off"``, or an object with the methods of ``Ledger`` (else ``SORA_LEDGER``, else
-                ``"memory"``).
+            ledger: Where submissions are written down: a file's path, ``"memory"``, ``"off"``, or an object with the
+                methods of ``Ledger`` (else ``SORA_LEDGER``, else a file in the user's state directory).
+            idempotency: ``"honoured"``: your word that the gateway takes two creates with one ``Idempotency-Key`` for
+                one, so that a create whose fate is unknown is sent again with the same key and body. ``"sent"``: the
+                key goes with each create, and nothing is expected of it.
             headers: Extra headers for every request to the gateway.
+            private_addresses: Whether videos may come from, and a model's images lie on, private hosts beside the
+                gateway's own.
+            largest_reply: Bytes of one answer, downloads aside, that are read at most.
+            largest_video: Bytes of one video that are saved at most.
             transport: An httpx transport that takes the place of the network, for tests.
 
         Raises:
             ConfigurationError: A setting is missing or cannot work.
         """
         gateway = Gateway(
-            settings=settings(base_url, api_key, model, timeout, headers),
+            settings=settings(
+                base_url,
+                api_key,
+                model,
+                timeout,
+                headers,
+                private_addresses=private_addresses,
+                largest_reply=largest_reply,
+                largest_video=largest_video,
+            ),
             dialect=named_dialect(dialect or os.environ.get("SORA_DIALECT") or "backend"),
             ledger=named_ledger(ledger),
             retry=retry or Retry(),
+            honoured=_honoured(idempotency),
         )
         self._begin(gateway, transport)
 
@@ -80,9 +113,20 @@ class Client:
         self.gateway = gateway
         self._transport = transport
         self._closed = False
+        keep(gateway.settings.secret, self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.gateway.settings.base_url!r}, dialect={self.gateway.dialect.name!r})"
+
+    def _create(
+        self, request: AnyRequest | None, fields: Mapping[str, Any], key: str | None, **how: Any
+    ) -> Flow[VideoTask]:
+        return flows.create(self.gateway, flows.requested(request, fields), key, **how)
+
+    def _let_go(self) -> None:
+        """Close the ledger's file, where it is one; whoever shares it opens it again."""
+        if isinstance(self.gateway.ledger, Closable):
+            self.gateway.ledger.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -106,8 +150,12 @@ class Client:
         }
 
     def _fetching(self, wish: Open, trace: Callable[..., Any]) -> dict[str, Any]:
-        headers = {"accept-encoding": "identity", **self._for_gateway(wish.url)}
+        headers = {"accept-encoding": "identity", **wish.headers, **self._for_gateway(wish.url)}
         return {"headers": headers, "timeout": wish.patience, "extensions": {"trace": trace}}
+
+    def _guarded(self, url: httpx.URL) -> str:
+        """The host, as it is connected to, whose machine must be a public one; "" where any may be."""
+        return url.raw_host.decode("ascii") if self.gateway.settings.guarded(str(url)) else ""
 
     def _for_gateway(self, url: str) -> dict[str, str]:
         """What the gateway alone may see: the key goes to its own origin and nowhere else."""
@@ -115,6 +163,12 @@ class Client:
         if origin(url) != own.origin:
             return {}
         return {**own.headers, "authorization": f"Bearer {own.api_key.get_secret_value()}"}
+
+
+def _honoured(idempotency: str) -> bool:
+    if idempotency not in ("sent", "honoured"):
+        raise ConfigurationError(f"idempotency={idempotency!r} was given; it is 'sent' or 'honoured'.")
+    return idempotency == "honoured"
 
 
 @dataclass(slots=True)

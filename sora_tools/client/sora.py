@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from .. import flow as flows
-from ..config import origin
+from ..addresses import origin
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
@@ -49,6 +49,9 @@ class Sora(Client):
         request: AnyRequest | None = None,
         *,
         key: str | None = None,
+        thread: str | None = None,
+        repeat: flows.Repeat = "reuse",
+        resend: bool = False,
         on_event: Listener | None = None,
         **fields: Any,
     ) -> VideoTask:
@@ -57,6 +60,10 @@ class Sora(Client):
         Args:
             request: A VideoRequest, a mapping of its fields, or a prompt.
             key: Your name for this submission: the same key gives the same task, without a request.
+            thread: Your name for the conversation it belongs to, if any.
+            repeat: What to do where this thread has asked for the very same before, under another key, and that has
+                not ended or its fate is unknown: ``"reuse"`` that task, or make a ``"new"`` one.
+            resend: Send again what was sent with this key and never answered. It may be paid twice.
             on_event: Is told of every nap before a further try, and of the acceptance.
             **fields: Fields of VideoRequest, on top of ``request``.
 
@@ -67,7 +74,7 @@ class Sora(Client):
             SubmissionUnknownError: It was sent and its fate is unknown. It must not be created again.
             SoraError: Anything else; ``charged`` says what is known of the money.
         """
-        return self.run(flows.create(self.gateway, flows.requested(request, fields), key), on_event)
+        return self.run(self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend), on_event)
 
     def query(self, task_id: str) -> VideoTask:
         """Look a task up once, by its task id or its key.
@@ -122,10 +129,35 @@ class Sora(Client):
         wanted = flows.requested(request, fields)
         return self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
 
+    def resume(
+        self,
+        name: str,
+        *,
+        timeout: float = 600.0,
+        directory: str | os.PathLike[str] | None = None,
+        on_event: Listener | None = None,
+    ) -> VideoTask:
+        """Take a submission on from wherever it stands: reconcile, wait, download. It never creates anything.
+
+        Args:
+            name: A key or task id.
+            timeout: Seconds to wait until it has ended.
+            directory: Folder to save to; None downloads nothing.
+            on_event: Is told of every look that was answered, and how many bytes have arrived.
+
+        Returns:
+            The finished task; its generations carry ``file`` where they were downloaded.
+
+        Raises:
+            SubmissionUnknownError: It was sent, never answered, and not found.
+            SoraError: As ``wait`` and ``download``.
+        """
+        return self.run(flows.resume(self.gateway, name, timeout, directory), on_event)
+
     def download(
         self, task: VideoTask | str, directory: str | os.PathLike[str], *, on_event: Listener | None = None
     ) -> Files:
-        """Save every video of a finished task.
+        """Save every video of a finished task. What an earlier call did not get to the end of is continued.
 
         Args:
             task: The task, its id or its key.
@@ -147,6 +179,7 @@ class Sora(Client):
             connections, self._here, self._closed = self._here, None, True
         if connections is not None:
             connections.close(self.gateway.patience)
+        self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -210,7 +243,7 @@ class Sora(Client):
         return None
 
     def _send(self, http: httpx.Client, send: Send) -> Reply:
-        left = Left(self.gateway.settings.origin)
+        left, most = Left(self.gateway.settings.origin), self.gateway.settings.largest_reply
 
         def work() -> Reply:
             request = http.build_request(**self._message(send, left.note))
@@ -218,8 +251,8 @@ class Sora(Client):
                 body, whole = bytearray(), response.is_stream_consumed
                 for chunk in received(response):
                     left.check_wanted()
-                    grow(body, chunk)
-            return reply(response, decoded(bytes(body), response, whole=whole))
+                    grow(body, chunk, most)
+            return reply(response, decoded(bytes(body), response, most, whole=whole))
 
         with translated(left):
             return _bounded(work, send.patience)
@@ -242,6 +275,7 @@ class Sora(Client):
 
         def work() -> httpx.Response:
             request = http.build_request("GET", wish.url, **self._fetching(wish, left.note))
+            left.guarded = self._guarded(request.url)
             response = http.send(request, stream=True)
             if left.given_up:
                 response.close()

@@ -19,14 +19,13 @@ from typing import Any, Final
 
 import httpx
 
-from ..errors import ConfigurationError, LostReplyError, NotSentError, SoraError
+from ..addresses import private
+from ..errors import ConfigurationError, DownloadError, LostReplyError, NotSentError, SoraError
 from ..wire import Reply
+from .redaction import kept, unquoting
 
 IN_FLIGHT: Final = 10
 """Looks on the wire at once, and creates likewise: more only makes httpx slower."""
-
-LARGEST_REPLY: Final = 32 * 2**20
-"""Bytes of a decoded answer, downloads aside, that are read at most."""
 
 FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 REUSED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
@@ -76,14 +75,14 @@ async def _one(chunk: bytes) -> AsyncIterator[bytes]:
     yield chunk
 
 
-def grow(body: bytearray, chunk: bytes) -> None:
-    """Add to a body, up to the largest one that is read."""
+def grow(body: bytearray, chunk: bytes, most: int) -> None:
+    """Add to a body, up to so many bytes."""
     body += chunk
-    _check_size(body)
+    _check_size(body, most)
 
 
-def decoded(body: bytes, response: httpx.Response, *, whole: bool) -> bytes:
-    """A body without its content coding, up to the largest one that is read.
+def decoded(body: bytes, response: httpx.Response, most: int, *, whole: bool) -> bytes:
+    """A body without its content coding, up to so many bytes.
 
     One gzip or deflate at most, and never more memory than that: httpx would follow any number of them first.
     """
@@ -91,12 +90,12 @@ def decoded(body: bytes, response: httpx.Response, *, whole: bool) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise LostReplyError(f"The gateway's answer is in a coding that was not asked for: {encoding[:40]!r}.")
+        raise LostReplyError(f"The gateway's answer is in a coding that was not asked for: {kept(encoding)[:40]!r}.")
     try:
-        plain = zlib.decompressobj(wbits=47).decompress(body, LARGEST_REPLY + 1)
+        plain = zlib.decompressobj(wbits=47).decompress(body, most + 1)
     except zlib.error as error:
         raise LostReplyError("The gateway's answer cannot be decompressed.") from error
-    _check_size(plain)
+    _check_size(plain, most)
     return plain
 
 
@@ -105,9 +104,9 @@ def no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
-def _check_size(body: bytes | bytearray) -> None:
-    if len(body) > LARGEST_REPLY:
-        raise LostReplyError(f"The gateway's answer is larger than {LARGEST_REPLY} bytes.")
+def _check_size(body: bytes | bytearray, most: int) -> None:
+    if len(body) > most:
+        raise LostReplyError(f"The gateway's answer is larger than {most} bytes (largest_reply).")
 
 
 @dataclass(slots=True)
@@ -116,12 +115,19 @@ class Left:
 
     It is also the decision: a request that was given up before it left is stopped at its first byte, so that "never
     left" stays true of one that another thread is still connecting for.
+
+    Args:
+        origin: Whom the request is for, to be named in errors.
+        guarded: The host whose machine must be a public one; "" where any may be. The peer of the connection itself
+            is judged, so no second look at the name can say otherwise. A proxy looks names up for itself: it is not.
     """
 
     origin: str = "the gateway"
+    guarded: str = ""
     watched: bool = False
     started: bool = False
     given_up: bool = False
+    _connecting: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, name: str, info: Mapping[str, Any]) -> None:
@@ -130,6 +136,9 @@ class Left:
             with self._lock:
                 self.check_wanted()
                 self.started = True
+        elif self._astray(name, info):
+            info["return_value"].close()
+            raise self._led_astray()
 
     def check_wanted(self) -> None:
         """Raise where nobody waits for the answer any more."""
@@ -137,7 +146,26 @@ class Left:
             raise httpx.WriteTimeout("nobody waits for this any more")
 
     async def note_later(self, name: str, info: Mapping[str, Any]) -> None:
+        if self._astray(name, info):
+            await info["return_value"].aclose()
+            raise self._led_astray()
         self.note(name, info)
+
+    def _astray(self, name: str, info: Mapping[str, Any]) -> bool:
+        """Whether the connection just made leads to a private machine that the address did not name."""
+        if name == "connection.connect_tcp.started":
+            self._connecting = info.get("host", "")
+        if name != "connection.connect_tcp.complete" or not self.guarded or self._connecting != self.guarded:
+            return False
+        peer = info["return_value"].get_extra_info("server_addr")
+        return private(str(peer[0]) if peer else "")
+
+    def _led_astray(self) -> DownloadError:
+        return DownloadError(
+            f"{self.guarded[:80]} leads to a private machine, so nothing was asked of it.",
+            hint="If that machine may be asked, set private_addresses=True.",
+            retryable=False,
+        )
 
     def never(self, error: BaseException) -> bool:
         """Whether it is proven that nothing left, and nothing will."""
@@ -151,7 +179,8 @@ class Left:
 def translated(left: Left) -> Iterator[None]:
     """Our errors for httpx's."""
     try:
-        yield
+        with unquoting():
+            yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ConfigurationError(f"This address cannot be asked: {error}") from error
     except (httpx.HTTPError, httpx.StreamError, TimeoutError, UnicodeError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -26,9 +27,8 @@ from ..schemas import (
     TaskStatus,
     VideoRequest,
     VideoTask,
-    shortened,
 )
-from ..wire import QUOTED, Call, Reply, any_json, opened, poll_after, typeid_time, unreadable
+from ..wire import Call, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
 from .reading import (
     echoed_actions,
     expiry,
@@ -49,7 +49,11 @@ PATH: Final = "/sora/backend/video_gen"
 _LISTS: Final = ("task_responses", "tasks", "data")
 _ENVELOPES: Final = ("task", "data", "result", "payload")
 _MOST_LISTED: Final = 1000
-"""Tasks, or generations of one, that are read at most of what an answer lists."""
+"""Tasks that are read at most of what an answer lists."""
+
+_MOST_GENERATIONS: Final = 100
+_MOST_ENCODINGS: Final = 50
+_LONGEST_ID: Final = 512
 
 _RENDITIONS: Final = ("source", "source_wm", "md", "ld")
 """Where the video may be when a generation has no ``url``, best first."""
@@ -98,7 +102,7 @@ def _looked(task_id: str, reply: Reply) -> VideoTask:
     found = next((raw for raw in (*_named(value), *(_listed_in(value) or ())) if _id(raw) == task_id), None)
     if found is not None and status_of(text(found.get("status"))) in ("failed", "cancelled"):
         return _task(found, reply)  # some gateways send a task's own failure as an HTTP error
-    opened(reply, "look")
+    opened(reply, "look", value)
     if found is None:
         raise unreadable(reply, "look", f"The gateway's answer is not task {task_id}", task_id=task_id)
     return _task(found, reply)
@@ -148,16 +152,23 @@ def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], limit: int, before:
 
 def _id(raw: Json) -> str | None:
     """A task's id. A number is only believed where there is no text: relays number their own rows."""
-    named = text(raw.get("id")) or text(raw.get("task_id"))
-    numbered = whole(raw.get("id"), 1) or whole(raw.get("task_id"), 1)
-    return named.strip() if named else str(numbered) if numbered else None
+    given = (raw.get("id"), raw.get("task_id"))
+    named = (_name(each) for each in given)
+    numbered = (str(number) for each in given if (number := whole(each, 1)) is not None)
+    return next(filter(None, named), None) or next(numbered, None)
+
+
+def _name(value: Any) -> str | None:
+    """A text that may name a task: the gateway could not be asked for one that came damaged."""
+    name = (text(value) or "").strip()
+    return name if 0 < len(name) <= _LONGEST_ID and name.isprintable() and "\ufffd" not in name else None
 
 
 def _task(raw: Json, reply: Reply) -> VideoTask:
     task_id = _id(raw) or ""
     word = text(raw.get("status"))
     generations = tuple(
-        made for each in objects(raw.get("generations"))[:_MOST_LISTED] if (made := _generation(each)) is not None
+        made for each in objects(raw.get("generations"))[:_MOST_GENERATIONS] if (made := _generation(each)) is not None
     )
     status, failure = _outcome(raw, status_of(word), generations)
     progress = number(raw.get("progress_pct"))
@@ -185,7 +196,7 @@ def _outcome(raw: Json, status: TaskStatus, generations: tuple[Generation, ...])
         withheld = _withheld(raw) or _moderated(raw)
         return "failed", _failure(raw, "moderation_output" if withheld else "no_output")
     if status == "failed":
-        words = f"{raw.get('failure_reason')} {raw.get('error')}"
+        words = f"{worded(raw.get('failure_reason'))} {worded(raw.get('error'))}"
         return status, _failure(raw, failure_kind(words, refused=_moderated(raw), output=_withheld(raw)))
     return status, _failure(raw, "cancelled") if status == "cancelled" else None
 
@@ -213,8 +224,8 @@ def _failure(raw: Json, kind: FailureKind) -> Failure:
     error = members(raw.get("error"))
     said = text(raw.get("failure_reason")) or text(error.get("message")) or text(raw.get("error"))
     code = text(error.get("code")) or text(members(raw.get("moderation_result")).get("code"))
-    message = said or _WORDS.get(kind, "The gateway gave no reason.")
-    return Failure(kind=kind, message=shortened(message, QUOTED), code=code)
+    message = worded(said or "") or _WORDS.get(kind, "The gateway gave no reason.")
+    return Failure(kind=kind, message=message, code=worded(code, 100) if code else None)
 
 
 def _echo(raw: Json) -> RequestEcho | None:
@@ -234,7 +245,8 @@ def _echo(raw: Json) -> RequestEcho | None:
 def _generation(raw: Json) -> Generation | None:
     """One variant, or None where the object says neither which nor where."""
     encodings = members(raw.get("encodings"))
-    addresses = {name: url for name, given in encodings.items() if (url := _address(given)) is not None}
+    some = islice(encodings.items(), _MOST_ENCODINGS)
+    addresses = {name: url for name, given in some if (url := _address(given)) is not None}
     best = next((members(encodings.get(name)) for name in _RENDITIONS if name in addresses), {})
     url = usable(raw.get("url")) or next((addresses[name] for name in _RENDITIONS if name in addresses), None)
     generation_id = text(raw.get("id"))

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +18,9 @@ from ..schemas import FRAMES_PER_SECOND, EchoedAction, FailureKind, TaskStatus
 
 _LARGEST: Final = 2**53
 """Beyond it a JSON number is no longer exact, and no documented field comes near."""
+
+_LONGEST_ADDRESS: Final = 2**14
+_MOST_MOMENTS: Final = 1000
 
 _STATUSES: Final[Mapping[TaskStatus, str]] = {
     "queued": "queued preprocessing pending submitted not_start notstarted preparing created starting",
@@ -89,7 +93,9 @@ def usable(value: Any) -> str | None:
     are, for the flow to resolve and to check. A path without its leading slash is some storage's inner name.
     """
     url = text(value)
-    if url is None or re.search(r"[\s\\\x00-\x1f]", url := url.strip()):
+    if url is None or len(url := url.strip()) > _LONGEST_ADDRESS:
+        return None
+    if not url.isprintable() or re.search(r"[\s\\]", url):
         return None
     if url.startswith("/"):
         return None if url.startswith("//") else url
@@ -142,14 +148,14 @@ def echoed_actions(value: Any) -> tuple[EchoedAction, ...]:
         except (ValueError, RecursionError):
             return ()
     if isinstance(value, dict):
-        frames = ((_digits(frame), text(said)) for frame, said in value.items())
+        frames = ((_digits(frame), text(said)) for frame, said in islice(value.items(), _MOST_MOMENTS))
         told = sorted((frame, said) for frame, said in frames if frame is not None and said is not None)
         return tuple(
             EchoedAction(description=said, time=frame / FRAMES_PER_SECOND, frame_index=frame) for frame, said in told
         )
     return tuple(
         EchoedAction(description=said, time=number(action.get("time")), frame_index=whole(action.get("frame_index")))
-        for action in objects(value)
+        for action in objects(value)[:_MOST_MOMENTS]
         if (said := text(action.get("description"))) is not None
     )
 

@@ -2,9 +2,9 @@
 
 from .download import download
 from .exchange import Gateway
-from .generate import generate
+from .generate import generate, resume
 from .look import Board, listed, query, successful, sweep, wait
-from .submit import create, requested
+from .submit import Repeat, create, requested, with_model
 from .wishes import ALONE, NO_NEWS, Do, Finish, Flow, Look, More, Open, Send, Silence, Sleep, Tell, Wish
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Look",
     "More",
     "Open",
+    "Repeat",
     "Send",
     "Silence",
     "Sleep",
@@ -29,7 +30,9 @@ __all__ = [
     "listed",
     "query",
     "requested",
+    "resume",
     "successful",
     "sweep",
     "wait",
+    "with_model",
 ]

@@ -1,8 +1,9 @@
 """Download: from a finished task to files on this disk.
 
-Rules. Bytes arrive under a name that ends in ``.part``; only a whole, checked and synced file gets its final name.
-File names come from ids, never from the gateway's text. The key goes to the gateway's origin only. A dead address is
-renewed by one look, never by a new create.
+Rules. Bytes arrive under a name that ends in ``.part``; only a whole, checked and synced file gets its final name. What
+passing trouble cut off is kept and continued, by this download or a later one, as long as the server's version of the
+file is the same; what is wrong is not kept. File names come from ids, never from the gateway's text. The key goes to
+the gateway's origin only. A dead address is renewed by one look, never by a new create.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import os
 import re
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
-from ..errors import ConfigurationError, DownloadError, SoraError
+from ..addresses import joined
+from ..errors import ConfigurationError, DownloadError, SoraError, masked
 from ..events import Downloading, Saved
 from ..schemas import Generation, VideoTask
 from ..wire import Reply, typeid_time
-from .exchange import Gateway, joined, persist
-from .look import query, successful
+from .exchange import Gateway, persist, unquoted
+from .look import note_end, query, successful
+from .parts import Part, is_whole_film, validator_of
 from .wishes import Do, Flow, More, Open, Tell
 
 _MOST_REDIRECTS: Final = 5
+_NEVER: Final = "Do not create it again."
 _ELSEWHERE: Final = "Make room or choose another folder, then download again; do not create it again."
+_CONTENT_RANGE: Final = r"bytes (?:(?P<first>[0-9]{1,18})-[0-9]{1,18}|\*)/(?P<total>[0-9]{1,18}|\*)"
 _GONE: Final = (401, 403, 404, 410)
 
 
@@ -64,10 +69,12 @@ def download(
     for index, generation in enumerate(task.generations):
         path = folder / f"{file_name(task, index)}.mp4"
         saved = generation.url is not None
-        if saved and not (yield Do(_is_video, (path,))):
+        if saved and not (yield Do(is_whole_film, (path,))):
             yield from _save(gateway, task, index, path, math.inf if deadline is None else deadline)
         generations.append(generation.model_copy(update={"file": path if saved else None}))
-    return task.model_copy(update={"generations": tuple(generations)})
+    task = task.model_copy(update={"generations": tuple(generations)})
+    yield from note_end(gateway, task)
+    return task
 
 
 def _save(gateway: Gateway, task: VideoTask, index: int, path: Path, deadline: float) -> Flow[None]:
@@ -100,12 +107,15 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
     url = generation.url or ""
 
     def attempt() -> Flow[None]:
+        part = Part(path)
         try:
-            yield from _stream(gateway, task.task_id, url, path, deadline)
+            yield from _stream(gateway, task.task_id, url, part, deadline)
         except DownloadError as error:
-            error.about(task_id=task.task_id)
+            error.hint = f"{error.hint or 'Download it again.'} {_NEVER}"
+            error.about(task_id=task.task_id).without(gateway.settings.secret)
             raise
         except OSError as error:
+            yield Do(part.discard)
             raise DownloadError(
                 f"{path} could not be written: {error.strerror or error}.",
                 hint=_ELSEWHERE,
@@ -116,62 +126,137 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
             error.without(gateway.settings.secret)
             raise DownloadError(
                 f"The video did not arrive whole: {error.message}",
-                hint="Download it again; do not create it again.",
+                hint=f"Download it again. {_NEVER}",
                 retryable=error.retryable,
                 http_status=error.http_status,
                 task_id=task.task_id,
             ) from error
+        finally:
+            part.close()  # without a Do: a generator that is being closed is granted nothing
 
     yield from persist(gateway, attempt, deadline)
 
 
-def _stream(gateway: Gateway, task_id: str, url: str, path: Path, deadline: float) -> Flow[None]:
-    reply = yield from _opened(gateway, url, deadline)
-    total, received = _length(reply), 0
-    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")  # of this download alone: another may be under way
-    try:
-        while chunk := (yield More(_patience(gateway, deadline))):
-            yield Do(_append, (part, chunk))
-            received += len(chunk)
-            yield Tell(Downloading(task_id, path, received, total))
-        if total is not None and received != total:
-            raise DownloadError(f"{received} of {total} bytes arrived.")
-        if not (yield Do(_is_video, (part,))):
-            raise DownloadError("What arrived is not an MP4.", hint="Look at its address.", retryable=False)
-        yield Do(_settle, (part, path))
-    except (SoraError, OSError):
-        yield Do(_discard, (part,))
-        raise
-    yield Tell(Saved(task_id, path, received))
+def _stream(gateway: Gateway, task_id: str, url: str, part: Part, deadline: float) -> Flow[None]:
+    yield Do(part.resume)
+    reply = yield from _opened(gateway, url, part, deadline)
+    if part.size and not _continues(reply, part):
+        yield Do(part.discard)
+        reply = yield from _opened(gateway, url, part, deadline)
+    if reply.status == 416:
+        total: int | None = part.size
+    else:
+        total = yield from _received(gateway, task_id, reply, part, deadline)
+    yield from _check(gateway, part, total)
+    yield Do(part.settle)
+    yield Tell(Saved(task_id, part.path, part.size))
 
 
-def _opened(gateway: Gateway, url: str, deadline: float) -> Flow[Reply]:
-    """The reply that carries the file, redirects followed."""
-    address: str | None = url
+def _received(gateway: Gateway, task_id: str, reply: Reply, part: Part, deadline: float) -> Flow[int | None]:
+    """Write down what comes, and say how much was announced."""
+    if reply.status == 206 and not _continues(reply, part):
+        raise DownloadError("The video's address answered with another part of it than was asked for.")
+    if reply.status == 200 or not part.size:
+        yield Do(part.begin, (validator_of(reply.headers) if _is_plain(reply) else None,))
+    total = _total(reply, part.size)
+    yield from _fits(gateway, part, total or 0)
+    while chunk := (yield More(_patience(gateway, deadline))):
+        yield from _fits(gateway, part, part.size + len(chunk))
+        yield Do(part.write, (chunk,))
+        yield Tell(Downloading(task_id, part.path, part.size, total))
+    return total
+
+
+def _check(gateway: Gateway, part: Part, total: int | None) -> Flow[None]:
+    """Raise unless a whole film has come."""
+    yield from _fits(gateway, part, part.size)
+    if total is not None and part.size < total:
+        raise DownloadError(f"{part.size} of {total} bytes arrived.")
+    if total is not None and part.size > total:
+        yield from _spoilt(part, f"{part.size} bytes arrived where {total} were announced.", retryable=True)
+    film = yield Do(part.film)
+    if film == "foreign":
+        yield from _spoilt(part, "What arrived is not an MP4.", "Look at its address.")
+    if film == "cut" and total is not None:  # so the announcement was false, and nothing tells what is missing
+        yield from _spoilt(part, f"The MP4 that arrived is cut off, at {part.size} bytes.", retryable=True)
+    if film == "cut" or (film == "bare" and total is None):
+        raise DownloadError(f"The MP4 is cut off: {part.size} bytes arrived, and they are not all of it.")
+
+
+def _fits(gateway: Gateway, part: Part, size: int) -> Flow[None]:
+    """Raise for more bytes than a video may have."""
+    most = gateway.settings.largest_video
+    if size > most:
+        yield from _spoilt(part, f"The video is larger than {most} bytes.", "If it may be, set largest_video higher.")
+
+
+def _spoilt(part: Part, message: str, hint: str = "", *, retryable: bool = False) -> Flow[NoReturn]:
+    """Raise, and keep nothing of what has come."""
+    yield Do(part.discard)
+    raise DownloadError(message, hint=hint, retryable=retryable)
+
+
+def _opened(gateway: Gateway, url: str, part: Part, deadline: float) -> Flow[Reply]:
+    """The reply that carries the file, or what is missing of it, redirects followed."""
+    address = url
+    wanted = {"range": f"bytes={part.size}-", "if-range": part.validator} if part.size and part.validator else {}
     for _ in range(_MOST_REDIRECTS + 1):
-        if address is None or not gateway.settings.fetchable(address):
-            raise DownloadError("The video's address is not https.", hint="Nothing was fetched.", retryable=False)
-        reply: Reply = yield Open(address, _patience(gateway, deadline))
+        if objection := gateway.settings.objection(address):
+            opened = " If that machine may be asked, set private_addresses=True." if "private" in objection else ""
+            raise DownloadError(
+                f"The video's address {objection}.", hint=f"Nothing was fetched.{opened}", retryable=False
+            )
+        reply = unquoted(gateway, (yield Open(address, _patience(gateway, deadline), wanted)))
         location = reply.headers.get("location")
         if reply.status in (301, 302, 303, 307, 308) and location:
-            address = joined(address, location)
+            address = masked(joined(address, location) or "", gateway.settings.secret)
             continue
-        if reply.status != 200:
+        if reply.status not in (200, 206) and not (wanted and reply.status == 416):
             passing = reply.status in (408, 425, 429) or reply.status >= 500
             raise DownloadError(
                 f"The video's address answered HTTP {reply.status}.", retryable=passing, http_status=reply.status
             )
-        if reply.headers.get("content-type", "").startswith("text/html"):
-            raise DownloadError("The video's address answered with a web page.", retryable=False)
+        if reply.status != 416 and reply.headers.get("content-type", "").strip().lower().startswith("text/html"):
+            yield from _spoilt(part, "The video's address answered with a web page.", "Look at its address.")
         return reply
     raise DownloadError("The video's address redirects in circles.", retryable=False)
+
+
+def _continues(reply: Reply, part: Part) -> bool:
+    """Whether an answer fits what is there: the rest of it, all of it anew, or the word that nothing is missing."""
+    given = re.fullmatch(_CONTENT_RANGE, reply.headers.get("content-range", "").strip())
+    if reply.status == 200:
+        return True
+    if given is None or not _is_plain(reply):
+        return False
+    if reply.status == 416:
+        return given["first"] is None and given["total"] == str(part.size)
+    tag = reply.headers.get("etag", part.validator)
+    changed = part.validator is not None and part.validator.startswith('"') and tag != part.validator
+    return given["first"] == str(part.size) and not changed
+
+
+def _total(reply: Reply, there: int) -> int | None:
+    """How many bytes the whole file has, as far as the answer says."""
+    if not _is_plain(reply):
+        return None
+    if reply.status == 206:
+        given = re.fullmatch(_CONTENT_RANGE, reply.headers["content-range"].strip())
+        if given and given["total"] != "*":
+            return int(given["total"])
+    length = reply.headers.get("content-length", "")
+    return there + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+
+
+def _is_plain(reply: Reply) -> bool:
+    return reply.headers.get("content-encoding", "").strip().lower() in ("", "identity")
 
 
 def _patience(gateway: Gateway, deadline: float) -> float:
     """Seconds the next bytes may take."""
     left = deadline - gateway.clock()
     if left <= 0:
-        raise DownloadError("There was no time left to download the video.", hint="Download it again.")
+        raise DownloadError("There was no time left to download the video.")
     return min(gateway.settings.timeout, left)
 
 
@@ -182,11 +267,6 @@ def file_name(task: VideoTask, index: int) -> str:
         given = f"{task.task_id}-{given}"
     name = re.sub(r"[^A-Za-z0-9_-]", "_", given)[:100]
     return name if name == given else f"{name}-{sha256(given.encode()).hexdigest()[:8]}"
-
-
-def _length(reply: Reply) -> int | None:
-    given = reply.headers.get("content-length", "")
-    return int(given) if re.fullmatch(r"[0-9]{1,18}", given) and "content-encoding" not in reply.headers else None
 
 
 def folder_made(folder: Path) -> None:
@@ -201,28 +281,3 @@ def folder_made(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ConfigurationError(f"{folder} is not a folder that can be written to: {error.strerror}.") from error
-
-
-def _append(path: Path, chunk: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(chunk)
-
-
-def _settle(part: Path, path: Path) -> None:
-    """Give a whole file its final name, after its bytes are on the disk."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-
-
-def _is_video(path: Path) -> bool:
-    """Whether a file begins as an MP4 does (ISO/IEC 14496-12: a box named ftyp)."""
-    try:
-        with path.open("rb") as file:
-            return file.read(12)[4:8] == b"ftyp"
-    except OSError:
-        return False

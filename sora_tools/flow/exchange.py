@@ -12,15 +12,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urljoin
 
-from ..config import Settings, origin
-from ..errors import EndpointUnavailableError, LostReplyError, NotSentError, SoraError, UnreadableReplyError
+from ..addresses import joined, origin
+from ..config import Settings
+from ..errors import (
+    EndpointUnavailableError,
+    LostReplyError,
+    NotSentError,
+    SoraError,
+    UnreadableReplyError,
+    masked,
+)
 from ..events import Retrying
 from ..ledger import Ledger
 from ..retry import Retry
 from ..schemas import Failure, Generation, TaskPage, VideoTask
-from ..wire import Call, Dialect, Reply, Route
+from ..wire import Call, Dialect, Reply, Route, dated
 from .wishes import Flow, Send, Sleep, Tell
 
 T = TypeVar("T")
@@ -65,7 +72,12 @@ class CoolDown:
 
 @dataclass(slots=True)
 class Gateway:
-    """A gateway as flows speak to it. Sync and async clients of one toolkit share it."""
+    """A gateway as flows speak to it. Sync and async clients of one toolkit share it.
+
+    Attributes:
+        honoured: Whether it is known to honour the key that every create carries as ``Idempotency-Key``.
+        clock_skew: Seconds that its clock is ahead of ours, as the ``Date`` of its last answer told.
+    """
 
     settings: Settings
     dialect: Dialect
@@ -75,7 +87,9 @@ class Gateway:
     now: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
     cool_down: CoolDown = field(init=False)
+    honoured: bool = False
     has_id_route: bool = True
+    clock_skew: float = 0.0
 
     def __post_init__(self) -> None:
         self.cool_down = CoolDown(self.clock)
@@ -93,10 +107,12 @@ def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
             patience = min(gateway.settings.timeout, deadline - gateway.clock())
             if patience <= 0:
                 raise NotSentError("There was no time left to send the request.", hint="Ask again.")
-            reply: Reply = yield Send(call, patience)
+            reply = unquoted(gateway, (yield Send(call, patience)))
+            if (date := dated(reply.headers)) is not None:
+                gateway.clock_skew = date.timestamp() - gateway.now()
             onward = _onward(gateway, call, reply)
             if onward is None:
-                return _resolved(gateway, _read(gateway, call, reply))
+                return _resolved(gateway, call.read(reply))
             call = onward
         raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)
     except SoraError as error:
@@ -141,12 +157,11 @@ def ask(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
         raise
 
 
-def _read(gateway: Gateway, call: Call[T], reply: Reply) -> T:
-    """What the reply means. A key that the gateway quotes is masked first, before any words are cut."""
-    if secret := gateway.settings.secret:
-        headers = {name: value.replace(secret, "***") for name, value in reply.headers.items()}
-        reply = replace(reply, headers=headers, body=reply.body.replace(secret.encode(), b"***"))
-    return call.read(reply)
+def unquoted(gateway: Gateway, reply: Reply) -> Reply:
+    """The reply without the key, where the gateway quotes it: before any words are cut or any address is followed."""
+    secret = gateway.settings.secret
+    headers = {masked(name, secret): masked(value, secret) for name, value in reply.headers.items()}
+    return replace(reply, headers=headers, body=masked(reply.body, secret))
 
 
 def _resolved(gateway: Gateway, answer: T) -> T:
@@ -182,15 +197,6 @@ def _onward(gateway: Gateway, call: Call[T], reply: Reply) -> Call[T] | None:
     location = reply.headers.get("location")
     if reply.status not in followed or not location:
         return None
-    url = joined(gateway.settings.url(call.path), location)
+    # masked once more: joining drops tabs and dots, and can make of harmless pieces what must not be sent
+    url = masked(joined(gateway.settings.url(call.path), location) or "", gateway.settings.secret)
     return replace(call, path=url, query={}) if url and origin(url) == gateway.settings.origin else None
-
-
-def joined(url: str, location: str) -> str | None:
-    """Where a location leads from an address; None where it is none."""
-    try:
-        address = urljoin(url, location)
-        origin(address)
-    except ValueError:
-        return None
-    return address

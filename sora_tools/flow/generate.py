@@ -1,4 +1,4 @@
-"""Generate: from a request to files, in one conversation."""
+"""Generate and resume: from a request, or from what became of one, to files."""
 
 from __future__ import annotations
 
@@ -31,8 +31,24 @@ def generate(
     checked_timeout(timeout)
     task = yield from create(gateway, request, key)
     try:
-        task = successful((yield from wait(gateway, task.task_id, timeout)))
-        return task if directory is None else (yield from download(gateway, task, directory))
+        return (yield from resume(gateway, task.task_id, timeout, directory))
     except SoraError as error:
         error.about(task_id=task.task_id, charged="yes")
         raise
+
+
+def resume(gateway: Gateway, name: str, timeout: float, directory: str | os.PathLike[str] | None) -> Flow[VideoTask]:
+    """Take a submission on from wherever it stands: reconcile, wait until it has succeeded, download. Never creates.
+
+    Args:
+        gateway: Whom it was sent to.
+        name: Its key or task id.
+        timeout: Seconds to wait until it has ended.
+        directory: Folder to download to; None downloads nothing.
+
+    Raises:
+        SubmissionUnknownError: It was sent, never answered, and not found.
+        TaskFailedError: It ended without a video.
+    """
+    task = successful((yield from wait(gateway, name, timeout)))
+    return task if directory is None else (yield from download(gateway, task, directory))

@@ -18,16 +18,16 @@ from ..errors import (
     EndpointUnavailableError,
     InvalidRequestError,
     SoraError,
-    SubmissionUnknownError,
     TaskFailedError,
     TaskNotFoundError,
     WaitTimeoutError,
 )
-from ..events import Retrying, Seen
+from ..events import NotRecorded, Retrying, Seen
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
 from .exchange import PASSING, Gateway, ask, exchange, persist
+from .reconcile import RECONCILE, reconcile
 from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 
 INVISIBLE: Final = 60.0
@@ -62,9 +62,9 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
         SubmissionUnknownError: It is the key of a submission whose fate is unknown.
     """
     deadline = gateway.clock() + (gateway.patience if patience is None else patience)
-    task_id, submission = yield from identify(gateway, task_id)
+    task_id, submission = yield from identify(gateway, task_id, deadline)
     try:
-        return (yield from look(gateway, task_id, deadline))
+        task = yield from look(gateway, task_id, deadline)
     except TaskNotFoundError as error:
         error.about(charged="yes" if submission else "unknown")
         if gateway.now() >= _visible(task_id, submission, 0.0):
@@ -73,6 +73,9 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
     except SoraError as error:
         error.about(task_id=task_id, charged="yes" if submission else "unknown")
         raise
+    if submission is not None:
+        yield from note_end(gateway, task, submission)
+    return task
 
 
 def listed(
@@ -113,7 +116,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     """
     start = gateway.clock()
     deadline = start + checked_timeout(timeout)
-    task_id, submission = yield from identify(gateway, task_id)
+    task_id, submission = yield from identify(gateway, task_id, deadline)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
     vouched: Charged = "yes" if submission is not None else "unknown"
     last: VideoTask | None = None
@@ -140,6 +143,8 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
             last, trouble = news, None
             yield Tell(Seen(news))
             if news.ended:
+                if submission is not None:
+                    yield from note_end(gateway, news, submission)
                 return news
         if gateway.clock() >= deadline:
             if last is None and trouble is not None:
@@ -225,26 +230,43 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
     return (yield from persist(gateway, attempt, deadline))
 
 
-def identify(gateway: Gateway, name: str) -> Flow[tuple[str, Submission | None]]:
+def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Submission | None]]:
     """The task id that a task id or ledger key stands for, and its submission where the ledger knows it.
+
+    A key whose submission is unresolved is reconciled first.
 
     Raises:
         InvalidRequestError: It cannot be either.
-        SubmissionUnknownError: It is the key of a submission that was sent and never answered.
+        SubmissionUnknownError: It is the key of a submission that was sent, never answered, and not found.
     """
-    by_task: Submission | None = yield Do(gateway.ledger.of_task, (gateway.settings.origin, name))
-    if by_task is not None:
-        return name, by_task
-    by_key: Submission | None = yield Do(gateway.ledger.find, (name,))
-    if by_key is None:
+    known: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
+    if known is None:
         return checked_id(name), None
-    if by_key.task_id is not None:
-        return by_key.task_id, by_key
-    if by_key.state == "refused":
+    if known.gateway != gateway.settings.origin:
+        raise InvalidRequestError(f"key: {name!r} was given; it belongs to {known.gateway}.", key=name)
+    if known.task_id is not None:
+        return known.task_id, known
+    task = yield from reconcile(gateway, name, min(deadline, gateway.clock() + RECONCILE))
+    if task is None:
         raise TaskNotFoundError("This submission was refused, so there is no task.", key=name, charged="no")
-    raise SubmissionUnknownError(
-        "This submission was sent and its fate is unknown.", hint="Do not create it again.", key=name
-    )
+    return task.task_id, known
+
+
+def note_end(gateway: Gateway, task: VideoTask, submission: Submission | None = None) -> Flow[None]:
+    """Have the ledger remember how a submission's task ended, and where its videos are; telling where it cannot.
+
+    Args:
+        gateway: Whose task it is.
+        task: The task, its videos' files with it where they were saved.
+        submission: The submission, where it is known: what it says already is not written again.
+    """
+    files = [str(generation.file.absolute()) for generation in task.generations if generation.file is not None]
+    if not task.ended or (submission is not None and submission.outcome == task.status and not files):
+        return
+    try:
+        yield Do(gateway.ledger.end, (gateway.settings.origin, task.task_id, task.status, files))
+    except Exception as error:  # noqa: BLE001  # the task is known all the same; only a note of it is missing
+        yield Tell(NotRecorded(submission.key if submission else task.task_id, task, error))
 
 
 def checked_timeout(seconds: float) -> float:

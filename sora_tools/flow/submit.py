@@ -1,18 +1,17 @@
 """Create: the one call that costs money.
 
 Rules. What is about to be sent is in the ledger first. What came of it is in the ledger before anyone hears of it.
-Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated.
+Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated, unless
+the gateway is known to honour the key that goes with it, or the caller says so.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -20,24 +19,25 @@ from ..errors import (
     BusyError,
     EndpointUnavailableError,
     InvalidRequestError,
-    LostReplyError,
-    NotSentError,
     SoraError,
     SubmissionUnknownError,
+    TaskNotFoundError,
 )
 from ..events import NotRecorded, Submitted
-from ..ledger import Accepted, Claim, Elsewhere, New, Submission, Taken, Unsure
-from ..schemas import EchoedAction, RequestEcho, TaskPage, VideoRequest, VideoTask, broken_rules, shortened
-from .exchange import PASSING, Gateway, exchange, persist
+from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
+from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
+from .exchange import Gateway, exchange, persist
+from .look import look, note_end
+from .reconcile import ASK_AGAIN, RECONCILE, noted, reconcile, remembered, search, unknown
 from .wishes import Do, Finish, Flow, Sleep, Tell
 
-CLOCK_SKEW: Final = 120.0
-"""Seconds before the first send from which on a task may still be ours: gateways' clocks differ."""
+Repeat = Literal["reuse", "new"]
 
-_RECENT: Final = 100
-_MOST_PAGES: Final = 5
-_ASK_AGAIN: Final = 0.1
-_ASK_QUERY: Final = "Do not create it again; look at the gateway's task list for it."
+_GLANCE: Final = 10.0
+"""Seconds that a look at an earlier, identical submission takes at most."""
+
+_GONE: Final = 3600.0
+"""Seconds after which a task that the gateway does not show is over, and not merely late to show."""
 
 
 def requested(request: VideoRequest | Mapping[str, Any] | str | None, fields: Mapping[str, Any]) -> VideoRequest:
@@ -69,12 +69,21 @@ def requested(request: VideoRequest | Mapping[str, Any] | str | None, fields: Ma
         raise InvalidRequestError(f"The request breaks a rule: {rules}.", hint="Nothing was sent.") from None
 
 
+def with_model(gateway: Gateway, request: VideoRequest) -> VideoRequest:
+    """The request with the gateway's own model where it names none."""
+    if request.model is not None or gateway.settings.model is None:
+        return request
+    return request.model_copy(update={"model": gateway.settings.model})
+
+
 def create(
     gateway: Gateway,
     request: VideoRequest,
     key: str | None = None,
     *,
     thread: str | None = None,
+    repeat: Repeat = "reuse",
+    resend: bool = False,
     patience: float | None = None,
 ) -> Flow[VideoTask]:
     """Start one paid job, once.
@@ -85,12 +94,16 @@ def create(
         key: The caller's name for this submission; the same key gives the same task without a request. Random when
             not given.
         thread: The conversation it belongs to.
+        repeat: What to do where the conversation has submitted the very same before, under another key, and that is
+            unresolved or has not ended: ``"reuse"`` its task, or send a ``"new"`` one.
+        resend: Whether to send again what was sent with this key before and never answered. That may pay twice.
         patience: Seconds it may take in all.
 
     Returns:
         The task, as the gateway first answered it.
 
     Raises:
+        SubmissionUnknownError: It was sent, its fate is unknown, and it was not found.
         SoraError: Every one that says ``charged="no"`` means that nothing was accepted.
     """
     if key is not None and not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
@@ -98,253 +111,222 @@ def create(
             f"key: {shortened(repr(key), 80)} was given; 1 to 255 visible ASCII characters are allowed.",
             hint="Nothing was sent.",
         )
-    if request.model is None and gateway.settings.model is not None:
-        request = request.model_copy(update={"model": gateway.settings.model})
-    deadline = gateway.clock() + (gateway.patience if patience is None else patience)
+    if repeat not in ("reuse", "new"):
+        raise InvalidRequestError(
+            f"repeat: {repeat!r} was given; 'reuse' and 'new' are allowed.", hint="Nothing was sent."
+        )
+    request = with_model(gateway, request)
+    body = request.body()
     submission = Submission(
         key=key or os.urandom(16).hex(),
         gateway=gateway.settings.origin,
         dialect=gateway.dialect.name,
-        body=request.body(),
+        body=recorded(body, gateway.settings.secret),
+        digest=digest(body),
+        account=gateway.settings.account,
         thread=thread,
     )
-    attempts = _Attempts(gateway, request, submission, deadline)
+    deadline = gateway.clock() + (gateway.patience + RECONCILE if patience is None else patience)
+    attempts = _Attempts(gateway, request, submission, deadline, is_repeat=repeat == "new", resend=resend)
     try:
-        task, reused = yield from persist(gateway, attempts.one_more, deadline, paid=True)
+        task, reused = yield from persist(gateway, attempts.one_more, attempts.last_send, paid=not gateway.honoured)
     except SoraError as error:
-        found = yield from attempts.verdict(error.about(key=submission.key))
-        task, reused = found, False
+        task = yield from attempts.verdict(error.about(key=submission.key))
+        reused = not attempts.sent
     yield Tell(Submitted(submission.key, task, reused))
     return task
 
 
 @dataclass(slots=True)
 class _Attempts:
-    """The sends of one submission. ``suspect`` once an answer left it open whether the gateway has it."""
+    """The sends of one submission.
+
+    Attributes:
+        sent: Whether this call has sent it.
+        paged: Whether a send was answered with a web page, so that it is looked for before each further one.
+        lost: Whether a send was answered in another way that leaves its fate unknown, now or before this call.
+        clear: Whether the ledger, when last asked, knew of nothing sent with this key that may have been accepted.
+        passed: The keys of identical submissions that were found to be over.
+    """
 
     gateway: Gateway
     request: VideoRequest
     submission: Submission
     deadline: float
-    suspect: bool = False
+    is_repeat: bool
+    resend: bool
+    sent: bool = False
+    paged: bool = False
+    lost: bool = False
+    clear: bool = False
+    passed: set[str] = field(default_factory=set)
+
+    @property
+    def last_send(self) -> float:
+        """When on the clock the last send is answered or given up: what is left is for looking for it."""
+        return self.deadline - RECONCILE
 
     def one_more(self) -> Flow[tuple[VideoTask, bool]]:
         """Send it if that is safe. The task, and whether it had been accepted before."""
-        while (outcome := (yield self._apart(self._attempt()))) is None:
-            if self.gateway.clock() > self.deadline:
-                raise BusyError("Another attempt with this key is still under way.", charged="unknown", most_sends=1)
-            yield Sleep(_ASK_AGAIN)
-        task, reused = outcome
-        return task, reused
+        while True:
+            match (yield Finish(self._attempt(), max(0.0, self.last_send - self.gateway.clock()))):
+                case VideoTask() as task:
+                    return task, not self.sent
+                case Accepted(submission, task_id):
+                    return remembered(submission, task_id), True
+                case Repeated(earlier):
+                    known = yield from self._earlier(earlier)
+                    if known is not None:
+                        if (yield from self._reuse(earlier)):
+                            return known, True
+                        continue
+                    self.is_repeat = earlier.key in self.passed  # named twice, that could not be written down
+                    self.passed.add(earlier.key)
+                case Unsure():
+                    self.lost = True
+                    raise unknown(None, self.submission.key)
+                case Elsewhere():
+                    if self.gateway.clock() > self.last_send:
+                        raise BusyError(
+                            "Another attempt with this key is still under way.", charged="unknown", most_sends=1
+                        )
+                    yield Sleep(ASK_AGAIN)
 
     def verdict(self, error: SoraError) -> Flow[VideoTask]:
-        """After the last send: what is known of the money, where an answer had left it open."""
-        if self.suspect and not isinstance(error, SubmissionUnknownError):
+        """After the last send: the task where it can be found, and else what is known of the money."""
+        cooling = error.most_sends is not None  # what a cool-down answered must not renew it
+        is_ours = error.key == self.submission.key
+        if is_ours and (self.lost or self.paged):
             try:
-                found: VideoTask | None = yield self._apart(self._last_look(error))
-            except NotSentError as crowded:
-                raise _unknown(error) from crowded
+                found = yield from self._found(error)
+            except (SubmissionUnknownError, BusyError):
+                raise
+            except Exception as trouble:  # a ledger that breaks now does not make it any less unknown
+                raise unknown(error, self.submission.key) from trouble
             if found is not None:
                 return found
-        cooling = error.most_sends is not None  # what a cool-down answered must not renew it
+        elif is_ours and not self.clear and error.charged == "no":
+            earlier: Submission | None = yield Do(self.gateway.ledger.find, (self.submission.key,))
+            if earlier is not None and earlier.digest == self.submission.digest:
+                if earlier.task_id is not None:
+                    return remembered(earlier, earlier.task_id)
+                if earlier.state != "refused":
+                    error.charged = "unknown"
         if isinstance(error, EndpointUnavailableError) and not cooling:
             self.gateway.cool_down.begin("create", error)
-        if self.suspect and error.charged == "unknown" and not isinstance(error, SubmissionUnknownError):
-            raise _unknown(error) from error
         raise error
 
-    def _apart(self, flow: Flow[Any]) -> Finish:
-        return Finish(flow, max(0.0, self.deadline - self.gateway.clock()))
-
-    def _attempt(self) -> Flow[tuple[VideoTask, bool] | None]:
-        """One try, from the note that it is meant to the note of what came of it. None: another one is under way."""
-        match (yield Do(self.gateway.ledger.begin, (self.submission,))):
-            case Elsewhere():
-                return None
+    def _found(self, error: SoraError) -> Flow[VideoTask | None]:
+        """The task, looked for. None where the gateway has no list, and answered nothing but web pages."""
+        if self.lost:
+            reason = None if isinstance(error, SubmissionUnknownError) else error
+            found = yield from reconcile(self.gateway, self.submission.key, self.deadline, reason)
+            if found is None:
+                raise unknown(error, self.submission.key)
+            return found
+        match (yield Do(self.gateway.ledger.resume, (self.submission.key,))):
             case Accepted(submission, task_id):
-                return _remembered(submission, task_id), True
-            case Taken():
+                return remembered(submission, task_id)
+            case Unsure(claim, submission):
+                with claim:
+                    result = yield from search(self.gateway, claim, submission, self.deadline, patiently=True)
+                    if result.task is None:
+                        yield from noted(self.gateway, claim, "unsure" if result.served else "refused")
+                        if result.served:
+                            raise unknown(error, self.submission.key)
+                        error.charged = "no"
+                    return result.task
+        raise unknown(error, self.submission.key)
+
+    def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
+        """One try, from the note that it is meant to the note of what came of it."""
+        begun = yield Do(self.gateway.ledger.begin, (self.submission, self.is_repeat))
+        self.clear = isinstance(begun, New | Taken)
+        match begun:
+            case Taken(other):
+                whose = (
+                    "another request" if other.gateway == self.submission.gateway else f"a request to {other.gateway}"
+                )
                 raise InvalidRequestError(
-                    f"key: {self.submission.key!r} was given; it belongs to another request.",
+                    f"key: {self.submission.key!r} was given; it belongs to {whose}.",
                     hint="Nothing was sent. Give each request a key of its own.",
                 )
-            case Unsure(claim) if not self.suspect:
+            case New(claim, submission) | Unsure(claim, submission):
                 with claim:
-                    yield self._note(claim, "unsure")
-                    raise SubmissionUnknownError(
-                        "An earlier create with this key was sent and never answered.",
-                        hint=_ASK_QUERY,
-                        key=self.submission.key,
-                    )
-            case New(claim, since) | Unsure(claim, since):
-                with claim:
-                    task, _ = (yield from self._look(claim, since)) if self.suspect else (None, False)
-                    return (task or (yield from self._send(claim))), False
-        raise AssertionError("unreachable")
+                    if isinstance(begun, New) and not self.paged:
+                        return (yield from self._send(claim))
+                    if self.gateway.honoured:
+                        self.lost = self.lost or not self.paged
+                        return (yield from self._send(claim))
+                    if self.paged or self.resend:
+                        return (yield from self._search_and_send(claim, submission))
+        return begun  # type: ignore[no-any-return]  # what a wish is granted with is Any
+
+    def _search_and_send(self, claim: Claim, submission: Submission) -> Flow[VideoTask]:
+        """Send again what may have been accepted, unless the list shows it, or cannot rule it out."""
+        result = yield from search(self.gateway, claim, submission, self.last_send)
+        if result.task is not None:
+            return result.task
+        if result.doubt is not None and not self.resend:
+            self.lost = True
+            yield from noted(self.gateway, claim, "unsure")
+            raise unknown(result.doubt, self.submission.key)
+        self.lost = self.lost or not self.paged
+        return (yield from self._send(claim))
 
     def _send(self, claim: Claim) -> Flow[VideoTask]:
         try:
-            if not self.suspect:
+            if not (self.paged or self.lost):
                 self.gateway.cool_down.check("create")
             call = self.gateway.dialect.create(self.request, self.submission.key)
-            task = yield from exchange(self.gateway, call, self.deadline)
+            self.sent = True
+            task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
-            error.about(key=self.submission.key)
-            yield self._note(claim, "refused" if error.charged == "no" and not self.suspect else "unsure")
-            if error.charged == "no":
-                raise
-            if isinstance(error, EndpointUnavailableError) and error.task_id is None:  # a web page
-                self.suspect = True
-                raise
-            raise _unknown(error) from error
-        try:
-            yield self._note(claim, "accepted", task.task_id)
-        except Exception as error:  # noqa: BLE001  # whatever broke the ledger, the task is paid for and not lost
-            yield Tell(NotRecorded(self.submission.key, task, error))
+            yield from self._note_failure(claim, error.about(key=self.submission.key))
+            if self.gateway.honoured and error.http_status == 409:  # the first send with this key is still under way
+                raise BusyError(
+                    error.message, charged="unknown", retry_after=error.retry_after, key=error.key
+                ) from error
+            raise
+        yield from noted(self.gateway, claim, "accepted", task)
         return task
 
-    def _look(self, claim: Claim, since: float) -> Flow[tuple[VideoTask | None, bool]]:
-        """Look for a task that may be ours. The task, now ours in the ledger; and whether the list is served.
+    def _note_failure(self, claim: Claim, error: SoraError) -> Flow[None]:
+        is_clean = error.charged == "no" and not (self.paged or self.lost)
+        if not (yield from noted(self.gateway, claim, "refused" if is_clean else "unsure")):
+            error.most_sends = 1  # what cannot be written down is not sent again
+        if isinstance(error, EndpointUnavailableError) and error.charged == "unknown" and error.task_id is None:
+            self.paged = True
+        elif error.charged != "no":
+            self.lost = True
+            if not self.gateway.honoured:
+                error.most_sends = 1
 
-        What a cool-down remembers is not asked: this look decides over money.
-        """
-        try:
-            tasks, doubt = yield from self._recent(since)
-        except EndpointUnavailableError as error:
-            if error.http_status not in PASSING:
-                return None, False
-            tasks, doubt = [], error
-        except SoraError as error:
-            tasks, doubt = [], error
-        ours = {task.task_id: task for task in tasks if matches(task, self.submission.body, since)}
-        task_id = yield Do(self.gateway.ledger.adopt, (claim, tuple(ours)))
-        if task_id is not None:
-            return ours[task_id], True
-        for task in tasks if doubt is None else ():
-            if may_match(task, self.submission.body, since):
-                known = yield Do(self.gateway.ledger.of_task, (self.submission.gateway, task.task_id))
-                if known is None:
-                    doubt = LostReplyError(f"Task {task.task_id} in the list may be this one")
-        if doubt is not None:
-            yield self._note(claim, "unsure")
-            raise _unknown(doubt.about(key=self.submission.key)) from doubt
-        return None, True
-
-    def _recent(self, since: float) -> Flow[tuple[list[VideoTask], SoraError | None]]:
-        """What the list shows of the time after ``since``, and why that may not be all of it.
+    def _earlier(self, earlier: Submission) -> Flow[VideoTask | None]:
+        """What became of an identical one. None where it has ended or was refused, so that a new one may be sent.
 
         Raises:
-            SoraError: Not even its first page was answered.
+            SubmissionUnknownError: Nobody knows. Its key is the earlier one's.
         """
-        tasks: list[VideoTask] = []
-        before: str | None = None
-        for _ in range(_MOST_PAGES):
-            call = self.gateway.dialect.list(_RECENT, before)
-            if call is None:
-                raise LostReplyError("This format has no list to look for it in.")
-            attempt = partial(exchange, self.gateway, call, self.deadline)
-            try:
-                page: TaskPage = yield from persist(self.gateway, attempt, self.deadline)
-            except SoraError as error:
-                if before is None:
-                    raise
-                return tasks, error
-            tasks += page.tasks
-            before = page.before
-            found = any(matches(task, self.submission.body, since) for task in page.tasks)
-            if before is None or found or (page.tasks and _is_older(page.tasks[-1], since)):
-                return tasks, None
-        return tasks, LostReplyError("The list goes on further than was read")
+        if earlier.task_id is None:
+            return (yield from reconcile(self.gateway, earlier.key, self.deadline))
+        if earlier.outcome is not None:
+            return None
+        try:
+            glance = min(self.last_send, self.gateway.clock() + _GLANCE)
+            task = yield from look(self.gateway, earlier.task_id, glance)
+        except TaskNotFoundError:
+            is_late = self.gateway.now() - earlier.intended_at < _GONE
+            return remembered(earlier, earlier.task_id) if is_late else None
+        except SoraError:
+            return remembered(earlier, earlier.task_id)
+        yield from note_end(self.gateway, task, earlier)
+        return None if task.ended else task
 
-    def _last_look(self, error: SoraError) -> Flow[VideoTask | None]:
-        match (yield Do(self.gateway.ledger.begin, (self.submission,))):
-            case Accepted(submission, task_id):
-                return _remembered(submission, task_id)
-            case New(claim, since) | Unsure(claim, since):
-                with claim:
-                    task, served = yield from self._look(claim, since)
-                    if task is None:
-                        error.about(charged="unknown" if served else "no")
-                        yield self._note(claim, "unsure" if served else "refused")
-                    return task
-        error.about(charged="unknown")
-        return None
-
-    def _note(self, claim: Claim, state: str, task_id: str | None = None) -> Do:
-        return Do(self.gateway.ledger.settle, (claim, state, task_id))
-
-
-def _unknown(error: SoraError) -> SubmissionUnknownError:
-    return SubmissionUnknownError(
-        f"The create was sent and its fate is unknown: {error.message}",
-        hint=_ASK_QUERY,
-        http_status=error.http_status,
-        request_id=error.request_id,
-        task_id=error.task_id,
-        key=error.key,
-    )
-
-
-def _remembered(submission: Submission, task_id: str) -> VideoTask:
-    """A task the ledger knows and nobody has looked at again."""
-    echo = RequestEcho(prompt=submission.body.get("prompt"), operation=submission.body.get("operation"))
-    return VideoTask(task_id=task_id, status="unknown", request=echo, dialect=submission.dialect)
-
-
-def matches(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
-    """Whether a listed task may be what this body made after ``since`` (seconds since the epoch).
-
-    The text must be the same; what the gateway echoes of the rest must not contradict; a missing echo of the text
-    and a missing date never match.
-    """
-    echo = task.request
-    if echo is None or task.created_at is None or _is_older(task, since):
-        return False
-    for name in ("operation", "width", "height", "n_frames", "n_variants"):
-        seen = getattr(echo, name)
-        if seen is not None and seen != body.get(name):
-            return False
-    if body.get("operation") == "storyboard":
-        return bool(echo.actions) and list(_moments(body["actions"])) == list(_echoed(echo.actions))
-    return echo.prompt is not None and _plain(echo.prompt) == _plain(str(body.get("prompt", "")))
-
-
-def may_match(task: VideoTask, body: Mapping[str, Any], since: float) -> bool:
-    """Whether a listed task cannot be told from what this body made: only another text, or an earlier date, tells."""
-    if _is_older(task, since):
-        return False
-    echo = task.request or RequestEcho()
-    if echo.prompt is not None and not _alike(echo.prompt, str(body.get("prompt", ""))):
-        return False
-    mine, seen = list(_moments(body.get("actions", ()))), list(_echoed(echo.actions))
-    return not seen or not mine or all(map(_alike, seen, mine))
-
-
-def _alike(one: str, other: str) -> bool:
-    """Whether two texts may be one: gateways cut, quote, escape and normalise, but keep the letters in their order."""
-    from html import unescape  # noqa: PLC0415  # its table of entities is large, and this is rare
-
-    def letters(text: str) -> str:
-        plain = unicodedata.normalize("NFKC", re.sub(r"<[^<>]*>", "", unescape(text))).casefold()
-        return "".join(filter(str.isalnum, plain))
-
-    first, second = letters(one), letters(other)
-    return first.startswith(second) or second.startswith(first)
-
-
-def _is_older(task: VideoTask, since: float) -> bool:
-    return task.created_at is not None and task.created_at.timestamp() < since - CLOCK_SKEW
-
-
-def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for action in sorted(actions, key=lambda action: float(action["time"])):
-        yield _plain(str(action["description"]))
-
-
-def _echoed(actions: Sequence[EchoedAction]) -> Iterator[str]:
-    for action in sorted(actions, key=lambda action: action.time or (action.frame_index or 0)):
-        yield _plain(action.description)
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    def _reuse(self, earlier: Submission) -> Flow[bool]:
+        """Whether its task is this key's too. Not so where another caller with this key has sent it meanwhile."""
+        try:
+            return bool((yield Do(self.gateway.ledger.reuse, (self.submission, earlier.key))))
+        except Exception as error:  # noqa: BLE001  # the task is known and handed over; only a note of it is missing
+            yield Tell(NotRecorded(self.submission.key, None, error))
+            return True

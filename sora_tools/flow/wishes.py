@@ -6,7 +6,7 @@ sends back what came of it, or throws what went wrong into the generator. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ..events import Event
@@ -27,6 +27,7 @@ class Open(NamedTuple):
 
     url: str
     patience: float
+    headers: Mapping[str, str] = {}
 
 
 class More(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.exceptions import ModelError
 from langchain_core.tools import ToolException
 
-from ..errors import InvalidRequestError, SoraError
+from ..errors import InvalidRequestError, SoraError, SubmissionUnknownError, masked
 from ..flow import successful
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoRequest, VideoTask, broken_rules, shortened
@@ -29,6 +29,14 @@ _STARTED: Final = (
     "Tell the user that it is rendering. Get it later with query_video and this task_id; "
     "do not call create_video again for this request."
 )
+_REUSED: Final = (
+    "Nothing new was started and nothing more was charged: this request had been sent before, and this is its task. "
+    "Look at it with query_video. For another video of it, change the prompt or ask for more n_variants."
+)
+_UNKNOWN: Final = (
+    "It may be paid for already: do not call create_video for it. Call query_video with this key in place of task_id, "
+    "now or in a minute: it looks for the task."
+)
 _RENDERING: Final = (
     "Look again with query_video in about {:.0f} s, or when the user asks. It is being made: do not create it again."
 )
@@ -40,7 +48,10 @@ _UNSAVED: Final = (
 )
 _ENDED: Final = "Do not create it again unchanged. Tell the user why it ended; every create is paid for."
 _LISTED: Final = "Look one up with query_video and its task_id, or its key where it has no task_id."
-_UNSURE: Final = " Whether the gateway has those that are unsure or intended is not known: do not create them again."
+_UNSURE: Final = (
+    " Whether the gateway has those that are unsure or intended is not known: do not create them again, query them by "
+    "their keys."
+)
 _NONE: Final = "There are no tasks to list here."
 
 
@@ -67,7 +78,9 @@ def of_error(error: ToolException) -> str:
     """What a model is told of a failed call (``handle_tool_error``)."""
     if not isinstance(error, SoraToolError):
         raise error
-    return line({"error": error.error.describe()})
+    told = error.error
+    after = {"next": _UNKNOWN} if isinstance(told, SubmissionUnknownError) and told.key else {}
+    return line({"error": told.describe(), **after})
 
 
 def of_broken_rules(error: Any) -> str:
@@ -84,7 +97,7 @@ def of_created(task: VideoTask, request: VideoRequest, key: str | None, secret: 
     hints = {"hints": hints} if (hints := _hints(request)) else {}
     reuse = {"reused": True} if reused else {}
     told = _cleaned(task, secret)
-    content = _seen(task, told, _STARTED, **reuse, **hints)
+    content = _seen(task, told, _REUSED if reused else _STARTED, **reuse, **hints)
     return line(_clean(content, secret)), _artifact(told, key, reused=reused)
 
 
@@ -198,7 +211,7 @@ def _clean(value: Any, secret: str) -> Any:
     match value:
         case str():
             cut = value.partition(",")[0] + ",…" if value[:5].lower() == "data:" else value
-            return (cut.replace(secret, "***") if secret else cut).encode(errors="replace").decode()
+            return masked(cut, secret).encode(errors="replace").decode()
         case dict():
             return {_clean(name, secret): _clean(member, secret) for name, member in value.items()}
         case list():

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from langchain_core.tools import ArgsSchema
 from pydantic import Field, SkipValidation
 
 from .. import flow as flows
+from ..addresses import site
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
+from ..config import Settings
 from ..errors import InvalidRequestError
 from ..events import Event, Submitted
 from ..flow import Flow
+from ..schemas import shortened
 from . import answers
 from .answers import Answer
 from .arguments import CreateVideoArgs
-from .shared import PATIENCE, SoraTool
+from .shared import PATIENCE, Place, SoraTool
 
 
 class CreateVideoTool(SoraTool):
@@ -34,7 +38,10 @@ class CreateVideoTool(SoraTool):
     Key init args:
         base_url: The gateway's address (else ``SORA_BASE_URL``).
         api_key: The gateway's key (else ``SORA_API_KEY``).
-        dialect, model, timeout, retry, ledger, headers: As in :class:`~sora_tools.Sora`.
+        dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
+        private_addresses, largest_reply, largest_video: Likewise.
+        repeat: What to do with a call that asks for the very same as an earlier one of its conversation, which has not
+            ended or whose fate is unknown: ``"reuse"`` its task (the default), or make a ``"new"`` one.
         sora, async_sora: Clients to use in place of these settings.
 
     Instantiation:
@@ -78,9 +85,10 @@ class CreateVideoTool(SoraTool):
         "PAID: every call spends money at an external service and cannot be undone. "
         "Rendering takes minutes; get the video later with query_video and the task_id. "
         "Never call this twice for one request, not even when an earlier answer was an error that says "
-        'charged "unknown" or "yes": look it up with query_video instead.'
+        'charged "unknown" or "yes": look it up with query_video instead, by the task_id or key that it names.'
     )
     args_schema: Annotated[ArgsSchema | None, SkipValidation()] = CreateVideoArgs
+    repeat: flows.Repeat = "reuse"
     metadata: dict[str, Any] | None = Field(
         default_factory=lambda: {"provider": "sora", "paid": True, "read_only": False}
     )
@@ -88,7 +96,7 @@ class CreateVideoTool(SoraTool):
     def __init__(self, *, sora: Sora | None = None, async_sora: AsyncSora | None = None, **given: Any) -> None:
         super().__init__(sora=sora, async_sora=async_sora, **given)
 
-    def _conversation(self, told: list[Event], thread: str | None, prompt: str = "", **arguments: Any) -> Flow[Answer]:
+    def _conversation(self, told: list[Event], place: Place, prompt: str = "", **arguments: Any) -> Flow[Answer]:
         gateway = self._sora.gateway
         request = flows.requested(prompt, arguments)
         if request.model is not None and gateway.settings.model not in (None, request.model):
@@ -96,8 +104,26 @@ class CreateVideoTool(SoraTool):
                 f"model: {request.model!r} was given; this gateway's is {gateway.settings.model!r}.",
                 hint="Nothing was started and nothing was charged. Leave model out and call again.",
             )
-        patience = min(PATIENCE, gateway.patience)
-        # Without a key of the caller's own, each tool call is a submission of its own.
-        task = yield from flows.create(gateway, request, key=None, thread=thread, patience=patience)
+        for index, item in enumerate(request.inpaint_items):
+            _check_image(index, item.url, gateway.settings)
+        request = flows.with_model(gateway, request)
+        key = place.key(gateway.settings, gateway.dialect.name, request.body())
+        task = yield from flows.create(
+            gateway, request, key, thread=place.thread, repeat=self.repeat, patience=PATIENCE
+        )
         submitted = next(event for event in reversed(told) if isinstance(event, Submitted))
         return answers.of_created(task, request, submitted.key, self._secret, reused=submitted.reused)
+
+
+def _check_image(index: int, url: str, own: Settings) -> None:
+    """Raise for an address that a model may not name: the gateway would fetch it, or pass it on."""
+    if not url or re.match(r"data:image/[^,]*;base64,", url, re.IGNORECASE) or site(url) == site(own.base_url):
+        return
+    objection = own.objection(url) if url[:6].lower() == "https:" else "is not https"
+    if objection:
+        shown = shortened(url.partition(",")[0] if url[:5].lower() == "data:" else url, 80)
+        raise InvalidRequestError(
+            f"inpaint_items.{index}.url: {shown!r} was given; it {objection}. Allowed are https:// addresses of public "
+            "hosts, data:image/...;base64, addresses, and the gateway's own.",
+            hint="Nothing was started and nothing was charged. Give another address and call again.",
+        )

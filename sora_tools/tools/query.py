@@ -19,7 +19,7 @@ from ..schemas import VideoTask
 from . import answers
 from .answers import Answer
 from .arguments import QueryVideoArgs
-from .shared import LONGEST_CALL, PATIENCE, SoraTool
+from .shared import LONGEST_CALL, PATIENCE, Place, SoraTool
 
 
 class QueryVideoTool(SoraTool):
@@ -41,7 +41,8 @@ class QueryVideoTool(SoraTool):
         download_dir: Folder that finished videos are saved to. None saves nothing.
         list_account: Whether an empty ``task_id`` lists the account's tasks as the gateway has them, other people's
             among them, instead of this conversation's.
-        dialect, model, timeout, retry, ledger, headers: As in :class:`~sora_tools.Sora`.
+        dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
+        private_addresses, largest_reply, largest_video: Likewise.
         sora, async_sora: Clients to use in place of these settings.
 
     Instantiation:
@@ -103,10 +104,10 @@ class QueryVideoTool(SoraTool):
         return seconds
 
     def _conversation(
-        self, _told: list[Event], thread: str | None, task_id: str = "", limit: int = 10, before: str = ""
+        self, _told: list[Event], place: Place, task_id: str = "", limit: int = 10, before: str = ""
     ) -> Flow[Answer]:
         if not task_id:
-            return (yield from self._list(thread, limit, before or None))
+            return (yield from self._list(place.thread, limit, before or None))
         gateway = self._sora.gateway
         deadline = gateway.clock() + PATIENCE
         task, unsaved = (yield from self._look(task_id, deadline)), None
@@ -132,5 +133,6 @@ class QueryVideoTool(SoraTool):
         gateway = self._sora.gateway
         if self.list_account:
             return answers.of_page((yield from flows.listed(gateway, limit, before, PATIENCE)), self._secret)
-        rows = yield Do(gateway.ledger.of_thread, (thread, limit, before))
+        own = gateway.settings
+        rows = yield Do(gateway.ledger.of_thread, (own.origin, own.account, thread, limit, before))
         return answers.of_submissions(rows, limit, self._secret)

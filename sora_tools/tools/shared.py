@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Literal, Self, TypedDict
+from contextvars import ContextVar
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple, Self, TypedDict
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
@@ -13,10 +17,11 @@ from pydantic import ConfigDict, PrivateAttr, SecretStr, ValidationError
 
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
+from ..config import Settings
 from ..errors import ConfigurationError, SoraError
 from ..events import Event
 from ..flow import Flow
-from ..ledger import Ledger
+from ..ledger import Ledger, digest
 from ..retry import Retry
 from ..wire import Dialect
 from . import answers
@@ -38,8 +43,12 @@ class ClientSettings(TypedDict, total=False):
     model: str | None
     timeout: float
     retry: Retry | None
-    ledger: Ledger | str | None
+    ledger: Ledger | str | os.PathLike[str] | None
+    idempotency: Literal["sent", "honoured"]
     headers: Mapping[str, str] | None
+    private_addresses: bool
+    largest_reply: int
+    largest_video: int
     transport: Any
 
 
@@ -103,20 +112,30 @@ class SoraTool(BaseTool):
     def __deepcopy__(self, memo: object = None) -> Self:
         return self.model_copy()  # one ledger, or a copy would not know what the original has sent
 
+    def run(self, *given: Any, tool_call_id: str | None = None, **settings: Any) -> Any:
+        """As :class:`BaseTool` does, remembering which call of the model's it is."""
+        with _called(tool_call_id):
+            return super().run(*given, tool_call_id=tool_call_id, **settings)
+
+    async def arun(self, *given: Any, tool_call_id: str | None = None, **settings: Any) -> Any:
+        """As :class:`BaseTool` does, remembering which call of the model's it is."""
+        with _called(tool_call_id):
+            return await super().arun(*given, tool_call_id=tool_call_id, **settings)
+
     def _run(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
         told: list[Event] = []
         with _raised_for_langchain():
-            return self._sora.run(self._conversation(told, _thread(config), *given, **arguments), told.append)
+            return self._sora.run(self._conversation(told, Place.of(config), *given, **arguments), told.append)
 
     async def _arun(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
         told: list[Event] = []
         with _raised_for_langchain():
             return await self._async_sora.run(
-                self._conversation(told, _thread(config), *given, **arguments), told.append
+                self._conversation(told, Place.of(config), *given, **arguments), told.append
             )
 
     @abstractmethod
-    def _conversation(self, told: list[Event], thread: str | None, *given: Any, **arguments: Any) -> Flow[Answer]:
+    def _conversation(self, told: list[Event], place: Place, *given: Any, **arguments: Any) -> Flow[Answer]:
         """The whole call. ``told`` fills with the events that it tells."""
 
     @property
@@ -124,8 +143,54 @@ class SoraTool(BaseTool):
         return self._sora.gateway.settings.secret
 
 
-def _thread(config: RunnableConfig) -> str | None:
-    """The conversation a call belongs to, as LangGraph names it."""
-    configurable = (config or {}).get("configurable")
-    thread = configurable.get("thread_id") if isinstance(configurable, Mapping) else None
-    return None if thread is None else str(thread)
+_tool_call: ContextVar[str | None] = ContextVar("sora_tools_tool_call", default=None)
+"""The id of the model's call that runs here. Arguments could carry it too, but then models would see it."""
+
+
+@contextmanager
+def _called(tool_call_id: str | None) -> Iterator[None]:
+    token = _tool_call.set(tool_call_id)
+    try:
+        yield
+    finally:
+        _tool_call.reset(token)
+
+
+class Place(NamedTuple):
+    """Where a call comes from, in LangGraph's names.
+
+    Attributes:
+        thread: The conversation's id.
+        node: The graph's own name for this run of a node (``checkpoint_ns``), the same when it is run again: by a retry
+            policy, or after a crash from the same checkpoint. None outside graphs.
+        tool_call: The id that the model, or its provider, gave to the call.
+    """
+
+    thread: str | None
+    node: str | None
+    tool_call: str | None
+
+    @classmethod
+    def of(cls, config: RunnableConfig) -> Place:
+        """The place of the call that runs now with this config."""
+        given = (config or {}).get("configurable")
+        told = given if isinstance(given, Mapping) else {}
+        thread, node = (None if told.get(name) is None else str(told[name]) for name in ("thread_id", "checkpoint_ns"))
+        return cls(thread, node, _tool_call.get())
+
+    def key(self, settings: Settings, dialect: str, body: Mapping[str, Any]) -> str | None:
+        """The ledger key of a create called from here, the same whenever this very call is made again.
+
+        Args:
+            settings: The gateway's.
+            dialect: The gateway's format.
+            body: The request's.
+
+        Returns:
+            A sha256 of where, whose and what. None outside graphs: providers that number their calls from 0 would make
+            two calls look like one.
+        """
+        if not self.node or self.tool_call is None:
+            return None
+        named = (settings.origin, dialect, settings.account, self.thread, self.node, self.tool_call, digest(body))
+        return sha256(json.dumps(named).encode()).hexdigest()

@@ -12,6 +12,7 @@ from pydantic import PrivateAttr
 
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
+from ..flow import Repeat
 from . import answers
 from .create import CreateVideoTool
 from .query import QueryVideoTool
@@ -35,9 +36,12 @@ class SoraToolkit(BaseToolkit):
         api_key: The gateway's key (else ``SORA_API_KEY``).
         max_wait: Seconds a query waits for the video at most, 0 to 45.
         download_dir: Folder that finished videos are saved to. None saves nothing.
+        repeat: What ``create_video`` does with a call that asks for the very same as an earlier one of its
+            conversation, which has not ended or whose fate is unknown: ``"reuse"`` its task, or make a ``"new"`` one.
         list_account: Whether listing shows the account's tasks as the gateway has them, other people's among them.
         handle_tool_error: What becomes of an error: an answer for the model, or with False a SoraToolError.
-        dialect, model, timeout, retry, ledger, headers: As in :class:`~sora_tools.Sora`.
+        dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
+        private_addresses, largest_reply, largest_video: Likewise.
         sora, async_sora: Clients to use in place of these settings.
 
     Instantiation:
@@ -77,6 +81,7 @@ class SoraToolkit(BaseToolkit):
         max_wait: float = 20.0,
         download_dir: str | Path | None = None,
         list_account: bool = False,
+        repeat: Repeat = "reuse",
         handle_tool_error: bool | str | Callable[[ToolException], Any] = answers.of_error,
         sora: Sora | None = None,
         async_sora: AsyncSora | None = None,
@@ -85,7 +90,7 @@ class SoraToolkit(BaseToolkit):
         sora, async_sora = clients(sora, async_sora, settings)
         super().__init__()
         self._tools = (
-            CreateVideoTool(sora=sora, async_sora=async_sora, handle_tool_error=handle_tool_error),
+            CreateVideoTool(sora=sora, async_sora=async_sora, repeat=repeat, handle_tool_error=handle_tool_error),
             QueryVideoTool(
                 sora=sora,
                 async_sora=async_sora,
