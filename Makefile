@@ -6,13 +6,22 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test coverage lint format clean
+.PHONY: demo test long faults mutants coverage lint format clean
 
 demo: .venv/.demo
 	$(BIN)/sora-tools demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+long: .venv/.dev
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+faults: .venv/.dev
+	@$(BIN)/python tests/test_faults.py
+
+mutants: .venv/.dev
+	@$(BIN)/python tests/mutants.py
 
 coverage: .venv/.dev
 	$(BIN)/python -m pytest --cov $(PYTEST_ARGS)
