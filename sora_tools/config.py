@@ -161,13 +161,19 @@ def _root(address: str) -> str:
         sound = False
     if not sound or re.search(r"[\s\\]", address):
         raise ConfigurationError(
-            f"base_url={address!r} is not an http(s) address.", hint="Give one such as https://gateway.example."
+            f"base_url={_quotable(address)} is not an http(s) address.",
+            hint="Give one such as https://gateway.example.",
         )
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(
             "base_url must not carry credentials, a query or a fragment.", hint="Pass the key as api_key=."
         )
     return f"{parts.scheme.lower()}://{parts.netloc}{re.sub(_KNOWN_ENDINGS, '', parts.path)}"
+
+
+def _quotable(address: str) -> str:
+    """An address as an error may show it; what is none may be the key, set in the wrong place."""
+    return repr(address) if "://" in address else f"(a text of {len(address)} characters)"
 
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:

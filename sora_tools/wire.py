@@ -67,6 +67,7 @@ class Call(Generic[T]):
         query: Query parameters; None values are left out.
         body: JSON body, or None.
         headers: Headers beyond authorization and content type.
+        fresh: Whether it must have a connection of its own, where no earlier answer's leftovers can be taken for its.
     """
 
     route: Route
@@ -76,6 +77,7 @@ class Call(Generic[T]):
     query: Mapping[str, str | int | None] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
     @property
     def paid(self) -> bool:
@@ -467,7 +469,7 @@ def _without_courtesies(said: str) -> str:
 def _says_no_quota(refusal: _Refusal) -> bool:
     """Whether its words say so: anywhere in a plain refusal, which did nothing anyway, else only from the start."""
     status = refusal.reply.status
-    if 400 <= status < 500 and status != 408:
+    if 400 <= status < 500 and status not in (408, 499):
         return re.search(_QUOTA_WORDS, refusal.said) is not None
     return status < 300 and re.match(_QUOTA_WORDS, refusal.said) is not None
 
@@ -500,7 +502,7 @@ def _by_status(refusal: _Refusal) -> SoraError:
             return refusal.error(BusyError, "The gateway is busy", "Wait, then ask again.")
     if status < 400:
         return refusal.unclear("The gateway reported an error in a form of its own")
-    if status == 408 or status >= 500:
+    if status in (408, 499) or status >= 500:  # 499: nginx's client or proxy went away meanwhile
         return refusal.unclear("The gateway failed")
     return _invalid(refusal)
 

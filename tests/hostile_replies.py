@@ -837,7 +837,7 @@ def statuses() -> Rows:
         **dict.fromkeys((401, 403), "authentication"),
         **dict.fromkeys((425, 429), "busy"),
         402: "quota",
-        408: UNKNOWN,
+        **dict.fromkeys((408, 499), UNKNOWN),
     }
     every = (
         *(100, 101, 102, 103, 199),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -127,6 +128,56 @@ async def test_work_on_this_machine_is_done_even_where_its_caller_goes_before_it
             await caller
         go.set()
         await until(done.is_set)
+
+
+class Interrupted(Exception):
+    """Raised in the main thread, as Ctrl-C raises KeyboardInterrupt, and caught with less danger."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Let a signal raise in the main thread while it waits."""
+
+    def handler(*_: object) -> None:
+        raise Interrupted
+
+    usual = signal.signal(signal.SIGUSR1, handler)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, usual)
+
+
+def test_an_interrupted_create_that_has_left_is_finished_and_written_down(interrupt: Callable[[], None]) -> None:
+    slow = Slow()
+
+    def press() -> None:
+        soon(lambda: gateway.posts == 1)
+        interrupt()
+
+    with RawGateway(slow) as gateway, Sora(base_url=gateway.base_url, api_key=KEY) as sora:
+        threading.Thread(target=press).start()
+        with pytest.raises(Interrupted):
+            sora.create(VIDEO, key="k")
+        slow.go.set()
+        sora.close()
+        row = sora.gateway.ledger.find("k")
+        assert row is not None
+        assert (row.state, row.task_id, gateway.posts) == ("accepted", "task_slow", 1)
+
+
+def test_an_interrupted_create_that_has_not_left_is_not_sent(interrupt: Callable[[], None]) -> None:
+    ledger = Hesitant()
+
+    def press() -> None:
+        ledger.intended.wait(5)
+        interrupt()
+
+    with RawGateway(Slow()) as gateway, Sora(base_url=gateway.base_url, api_key=KEY, ledger=ledger) as sora:
+        threading.Thread(target=press).start()
+        with pytest.raises(Interrupted):
+            sora.create(VIDEO, key="k")
+        ledger.go.set()
+        soon(lambda: getattr(ledger.find("k"), "state", None) == "refused")
+        assert gateway.posts == 0
 
 
 def test_closing_waits_for_a_create_of_another_thread() -> None:

@@ -212,7 +212,8 @@ class AsyncSora(Client):
         except NotSentError:
             connections.look_gate.release()
             raise
-        task = connections.apart(self._send(connections.looks, send._replace(patience=patience)))
+        http = connections.creates if send.call.fresh else connections.looks
+        task = connections.apart(self._send(http, send._replace(patience=patience)))
         task.add_done_callback(lambda _: connections.look_gate.release())  # ... and the request holds the place
         try:
             return await asyncio.shield(task)

@@ -15,6 +15,7 @@ import httpx
 
 from .. import flow as flows
 from ..addresses import origin
+from ..errors import NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
@@ -40,7 +41,11 @@ T = TypeVar("T")
 
 
 class Sora(Client):
-    """A client for programs without an event loop. Safe for threads and forks; close it, or use it in ``with``."""
+    """A client for programs without an event loop. Safe for threads and forks; close it, or use it in ``with``.
+
+    Interrupt a caller at any time: a create that has not left is not sent, and one that has is carried to its end and
+    written down while the process lives; ``close()`` waits for it.
+    """
 
     _here: Connections | None
 
@@ -219,11 +224,13 @@ class Sora(Client):
         connections = run.connections
         match wish:
             case Send(call) if call.paid:  # its place is held by the Finish around it
+                if run.unwanted:
+                    raise NotSentError("The caller had gone before the create left.", retryable=False)
                 return self._send(connections.creates, wish)
-            case Send(_, patience):
-                deadline = time.monotonic() + patience
+            case Send(call, patience):
+                deadline, http = time.monotonic() + patience, connections.creates if call.fresh else connections.looks
                 with place(connections.look_gate, patience):
-                    return self._send(connections.looks, wish._replace(patience=left_until(deadline, time.monotonic)))
+                    return self._send(http, wish._replace(patience=left_until(deadline, time.monotonic)))
             case Sleep(seconds):
                 time.sleep(seconds)
             case Do(work, arguments):
@@ -231,8 +238,7 @@ class Sora(Client):
             case Tell(event):
                 run.tell(event)
             case Finish(flow, patience):
-                with place(connections.create_gate, patience):
-                    return self._run(flow, Run(connections, run.on_event))
+                return self._finish(connections, flow, patience, run.on_event)
             case Look():
                 return self._look(connections, wish)
             case Open():
@@ -256,6 +262,18 @@ class Sora(Client):
 
         with translated(left):
             return _bounded(work, send.patience)
+
+    def _finish(self, connections: Connections, flow: Flow[T], patience: float, on_event: Listener | None) -> T:
+        if not connections.create_gate.acquire(timeout=max(0.0, patience)):
+            raise crowded()
+        run = Run(connections, on_event)
+        answer = _apart(lambda: self._run(flow, run), "sora-create")
+        answer.add_done_callback(lambda _: connections.create_gate.release())
+        try:
+            return answer.result()
+        except BaseException:  # Ctrl-C, while it is carried to its end
+            run.unwanted = not answer.done()
+            raise
 
     def _look(self, connections: Connections, wish: Look) -> Any:
         news, leads = connections.board.ask(wish.task_id, wish.pause)
@@ -313,6 +331,11 @@ class Connections:
 
 def _bounded(work: Callable[[], T], patience: float) -> T:
     """On a thread of its own: httpx bounds each read, and only leaving bounds an answer that drips."""
+    return _apart(work, "sora-request").result(patience)
+
+
+def _apart(work: Callable[[], T], name: str) -> Future[T]:
+    """On a thread of its own, which goes on whatever becomes of the caller."""
     answer = Future[T]()
 
     def run() -> None:
@@ -321,8 +344,8 @@ def _bounded(work: Callable[[], T], patience: float) -> T:
         except BaseException as error:  # noqa: BLE001  # handed over whole
             answer.set_exception(error)
 
-    threading.Thread(target=copy_context().run, args=(run,), name="sora-request", daemon=True).start()
-    return answer.result(patience)
+    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    return answer
 
 
 @contextmanager

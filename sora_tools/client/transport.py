@@ -21,6 +21,7 @@ import httpx
 
 from ..addresses import private
 from ..errors import ConfigurationError, DownloadError, LostReplyError, NotSentError, SoraError
+from ..schemas import shortened
 from ..wire import Reply
 from .redaction import kept, unquoting
 
@@ -29,6 +30,9 @@ IN_FLIGHT: Final = 10
 
 FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 REUSED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
+
+_SAID: Final = 200
+"""Characters that are repeated of what httpx says at most: it may quote a gateway's whole line."""
 
 DIRECT: Final[Mapping[str, None]] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 """Where a proxy of the environment is not asked: this machine."""
@@ -195,7 +199,7 @@ def translated(left: Left) -> Iterator[None]:
 
 
 def _failure(error: Exception, left: Left) -> SoraError:
-    said = str(error) or "it took too long"
+    said = shortened(str(error), _SAID) or "it took too long"
     if not left.never(error):
         return LostReplyError(f"The request left, and no whole answer came back ({type(error).__name__}: {said}).")
     for cause in _causes(error):

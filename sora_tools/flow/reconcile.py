@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -142,7 +143,7 @@ def _recent(
         call = gateway.dialect.list(_RECENT, before)
         if call is None:
             raise EndpointUnavailableError("This format has no list to look for it in.", charged="no")
-        attempt = partial(exchange, gateway, call, deadline)
+        attempt = partial(exchange, gateway, replace(call, fresh=True), deadline)
         try:
             page: TaskPage = yield from persist(gateway, attempt, deadline)
         except SoraError as error:
