@@ -114,10 +114,12 @@ def test_a_later_page_that_fails_does_not_make_the_list_unserved(
     assert (play.posts, state(gateway)) == (1, "unsure")
 
 
-def test_reading_stops_at_a_task_that_is_ours(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
+def test_a_task_that_is_ours_is_adopted_though_the_list_goes_on_and_fails(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
     play = Play(clock, [html()], [more(listed(clock)), reply(404, "")])
     assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.sent == ["POST", "GET"]
+    assert play.posts == 1
 
 
 def test_a_list_longer_than_is_read_proves_nothing(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
@@ -286,6 +288,16 @@ def test_another_caller_with_the_key_of_a_suspect_create_sends_nothing(
     assert play.run(create(gateway, request_, "k")).task_id == TASK
     assert play.sent == ["POST", "GET", "POST", "GET", "POST"]
     assert (other.posts, state(gateway)) == (0, "accepted")
+
+
+def test_anothers_twin_on_the_first_page_does_not_hide_ours_on_the_second(
+    gateway: Gateway, clock: Clock, request_: VideoRequest
+) -> None:
+    Play(clock, [reply(200, {"id": "task_twin"})]).run(create(gateway, request_, "twin"))
+    pages = [more(listed(clock, task_id="task_twin")), reply(200, listed(clock))]
+    play = Play(clock, [html(), ACCEPTED], pages)
+    assert play.run(create(gateway, request_, "k")).task_id == TASK
+    assert play.sent == ["POST", "GET", "GET"]
 
 
 # --- what cannot be told from ours ------------------------------------------------------------------------------

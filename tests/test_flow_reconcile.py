@@ -366,6 +366,13 @@ def test_where_the_key_is_honoured_a_conflict_means_that_the_first_is_under_way(
     assert play.naps[-1] == 2.0
 
 
+def test_a_conflict_at_once_is_not_taken_for_a_refusal(honouring: Gateway, clock: Clock) -> None:
+    """Another machine sent it first: this ledger knows nothing of that."""
+    with pytest.raises(SubmissionUnknownError):
+        run(honouring, Play(clock, [reply(409, "")]))
+    assert state(honouring) == ("unsure", None)
+
+
 def test_a_conflict_elsewhere_is_a_refusal(gateway: Gateway, clock: Clock) -> None:
     play = Play(clock, [reply(409, "")])
     with pytest.raises(InvalidRequestError):

@@ -220,6 +220,44 @@ def test_a_name_is_a_tasks_before_it_is_a_keys(book: Any) -> None:
     assert book.named(GATEWAY, "task_3") is None
 
 
+def test_what_loses_its_adopted_task_loses_how_that_ended(book: Any) -> None:
+    adopting, answered = book.begin(submission("a")), book.begin(submission("b"))
+    book.adopt(adopting.claim, ["task_1"])
+    book.end(GATEWAY, "task_1", "failed", ["/videos/1.mp4"])
+    book.settle(answered.claim, "accepted", "task_1")
+    row = book.find("a")
+    assert (row.state, row.outcome, row.files, row.finished) == ("unsure", None, (), False)
+
+
+def test_work_that_comes_late_erases_no_task_and_frees_nobody_elses_claim(book: Any) -> None:
+    """A caller is cancelled: its claim is free at once, and what a thread still does under it comes later."""
+    late = book.begin(submission())
+    late.claim.__exit__()
+    held = book.resume("k")
+    assert book.adopt(late.claim, ["task_1"]) == "task_1"
+    assert book.resume("k") != Elsewhere(), "the task is known to everybody"
+    assert book.adopt(held.claim, ["task_1"]) == "task_1", "by whoever asks"
+    book.settle(held.claim, "unsure")
+    assert (book.find("k").state, book.find("k").task_id) == ("accepted", "task_1")
+
+
+def test_a_claim_that_was_given_back_takes_no_other_with_it(book: Any) -> None:
+    late = book.begin(submission())
+    late.claim.__exit__()
+    held = book.resume("k")
+    assert isinstance(held, Unsure)
+    book.settle(late.claim, "unsure")
+    assert book.resume("k") == Elsewhere(), "another one holds it now"
+
+
+def test_a_copy_of_a_copy_keeps_its_task(book: Any) -> None:
+    accepted(book, "root", "task_1")
+    accepted(book, "copy", "task_1")
+    book.reuse(submission("copy of the copy"), "copy")
+    assert book.find("copy of the copy").task_id == "task_1"
+    assert isinstance(book.begin(submission("copy of the copy")), Accepted)
+
+
 def test_two_direct_answers_with_one_task_share_it(book: Any) -> None:
     accepted(book, "a", "task_1")
     accepted(book, "b", "task_1")
@@ -428,6 +466,22 @@ def test_the_file_and_its_folder_are_their_owners_alone(file: Path) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
+def test_a_relative_path_and_a_link_mean_one_file_wherever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.sqlite").symlink_to("real.sqlite")
+    book, linked = SQLiteLedger("real.sqlite"), SQLiteLedger("link.sqlite")
+    held = book.begin(submission())
+    assert linked.begin(submission()) == Elsewhere()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    book.settle(held.claim, "accepted", "task_1")
+    book.close()
+    assert isinstance(book.begin(submission()), Accepted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link.sqlite", "real.sqlite"]
+
+
 def test_what_is_written_is_there_for_the_next_process(file: Path) -> None:
     accepted(SQLiteLedger(file), "k", "task_1")
     program = f"from sora_tools import SQLiteLedger; print(SQLiteLedger({str(file)!r}).find('k').task_id)"
@@ -617,6 +671,7 @@ def test_images_are_kept_as_their_fingerprints_and_the_key_not_at_all() -> None:
 def test_a_ledger_is_chosen_by_name_or_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given = MemoryLedger()
     assert ledger(given) is given
+    assert type(ledger(":memory:")) is type(ledger("Memory")) is MemoryLedger
     assert type(ledger("memory")) is type(ledger()) is MemoryLedger
     assert ledger(tmp_path / "x").path == tmp_path / "x"
     assert ledger("~/x").path == Path.home() / "x"

@@ -248,7 +248,10 @@ def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Su
         return known.task_id, known
     task = yield from reconcile(gateway, name, min(deadline, gateway.clock() + RECONCILE))
     if task is None:
-        raise TaskNotFoundError("This submission was refused, so there is no task.", key=name, charged="no")
+        known = (yield Do(gateway.ledger.find, (name,))) or known
+        refused = known.state == "refused"
+        said = "This submission was refused, so there is no task." if refused else "The ledger does not know its task."
+        raise TaskNotFoundError(said, key=name, charged="no" if refused else "unknown")
     return task.task_id, known
 
 

@@ -180,7 +180,8 @@ class _Attempts:
                         if (yield from self._reuse(earlier)):
                             return known, True
                         continue
-                    self.is_repeat = earlier.key in self.passed  # named twice, that could not be written down
+                    # an end that is named twice could not be written down; one refused is begun anew by its caller
+                    self.is_repeat = earlier.task_id is not None and earlier.key in self.passed
                     self.passed.add(earlier.key)
                 case Unsure():
                     self.lost = True
@@ -255,7 +256,7 @@ class _Attempts:
                 with claim:
                     if isinstance(begun, New) and not self.paged:
                         return (yield from self._send(claim))
-                    if self.gateway.honoured:
+                    if self.gateway.honoured and submission.account == self.submission.account:
                         self.lost = self.lost or not self.paged
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
@@ -282,11 +283,18 @@ class _Attempts:
             self.sent = True
             task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
-            yield from self._note_failure(claim, error.about(key=self.submission.key))
             if self.gateway.honoured and error.http_status == 409:  # the first send with this key is still under way
-                raise BusyError(
-                    error.message, charged="unknown", retry_after=error.retry_after, key=error.key
-                ) from error
+                busy = BusyError(
+                    error.message,
+                    charged="unknown",
+                    retry_after=error.retry_after,
+                    http_status=409,
+                    request_id=error.request_id,
+                    key=self.submission.key,
+                )
+                yield from self._note_failure(claim, busy)
+                raise busy from error
+            yield from self._note_failure(claim, error.about(key=self.submission.key))
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task

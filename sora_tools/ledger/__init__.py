@@ -68,9 +68,10 @@ def ledger(given: Ledger | str | os.PathLike[str] | None = None) -> Ledger:
         )
     from .sqlite import ForgetfulLedger, MemoryLedger, SQLiteLedger  # noqa: PLC0415  # loads SQLite, on first use
 
-    if name == "memory":
+    word = (name or "").casefold()
+    if word in ("memory", ":memory:"):
         return MemoryLedger()
-    if name == "off":
+    if word == "off":
         return ForgetfulLedger()
     return SQLiteLedger(default_path() if name is None else Path(name).expanduser())
 

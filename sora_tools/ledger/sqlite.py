@@ -68,7 +68,7 @@ _ELSEWHERE: Final = (
 _ROW: Final = """
     select s.key, s.gateway, s.account, s.dialect, s.body, s.digest, s.thread, coalesce(r.state, s.state) as state,
         coalesce(r.task_id, s.task_id) as task_id, s.intended_at, coalesce(r.outcome, s.outcome) as outcome,
-        coalesce(r.files, s.files) as files, s.reuses
+        coalesce(r.files, s.files) as files, s.reuses, s.adopted
     from submission s left join submission r on r.key = s.reuses
 """
 """A submission that was given an earlier one's task shows what is known of that one."""
@@ -133,16 +133,29 @@ class _SQLLedger(ABC):
                     (claim.key, task_id),
                 ).fetchone()
                 if holder is not None and holder["adopted"]:  # a direct answer beats an adoption
-                    lost = "update submission set state = 'unsure', task_id = null, adopted = 0 where key = ?"
+                    lost = (
+                        "update submission set state = 'unsure', task_id = null, adopted = 0, outcome = null, files = '[]'"
+                        " where key = ?"
+                    )
                     db.execute(lost, (holder["key"],))
                 elif holder is not None:  # the gateway itself took two creates for one
                     reuses, task_id = holder["key"], None
-            done = "update submission set state = ?, task_id = ?, reuses = ?, adopted = 0 where key = ?"
-            db.execute(done, (state, task_id, reuses, claim.key))
+                    db.execute("update submission set reuses = ? where reuses = ?", (reuses, claim.key))
+            elif not claim.held:
+                return
+            db.execute(
+                "update submission set state = ?1, task_id = ?2, reuses = ?3, adopted = 0 where key = ?4"
+                " and (?2 is not null or ?3 is not null or (task_id is null and reuses is null))",
+                (state, task_id, reuses, claim.key),
+            )
             self._discard(claim)
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
         with self._turn() as db:
+            row = self._row(db, claim.key)
+            if row is not None and row.task_id in task_ids:
+                self._discard(claim)
+                return row.task_id
             for task_id in task_ids:
                 taken = (
                     "select 1 from submission where task_id = ?"
@@ -161,7 +174,10 @@ class _SQLLedger(ABC):
             if row is not None and row.state != "refused" and not _is_lost_copy(row):
                 return earlier in (row.key, row.reuses)
             self._intend(db, submission)
-            given = "update submission set state = 'accepted', reuses = ? where key = ?"
+            given = (
+                "update submission set state = 'accepted',"
+                " reuses = coalesce((select reuses from submission where key = ?1), ?1) where key = ?2"
+            )
             db.execute(given, (earlier, submission.key))
         return True
 
@@ -211,7 +227,7 @@ class _SQLLedger(ABC):
             claim = self._claim(key)
             if claim is None:
                 return False
-            gone = db.execute("delete from submission where key = ?", (key,)).rowcount
+            gone = db.execute("delete from submission where ?1 in (key, reuses)", (key,)).rowcount
             self._discard(claim)
             return gone > 0
 
@@ -311,7 +327,7 @@ class SQLiteLedger(_SQLLedger):
         self, path: str | os.PathLike[str], *, keep_days: float = 400.0, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__(clock)
-        self.path = Path(path)
+        self.path = Path(os.path.realpath(path))  # one file has one name, for its claims lie beside it
         self._keep = keep_days * 86_400
 
     def __repr__(self) -> str:
@@ -386,8 +402,9 @@ class SQLiteLedger(_SQLLedger):
         return Claim(key, lock.close)
 
     def _discard(self, claim: Claim) -> None:
-        claim.__exit__()
-        self._claim_path(claim.key).unlink(missing_ok=True)
+        if claim.held:  # or else the file may be another one's by now
+            claim.__exit__()
+            self._claim_path(claim.key).unlink(missing_ok=True)
 
     def _claim_path(self, key: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{sha256(key.encode()).hexdigest()[:24]}.claim")
@@ -489,7 +506,8 @@ def _roll_back(db: sqlite3.Connection) -> None:
 def _submissions(rows: sqlite3.Cursor) -> Iterator[Submission]:
     for row in rows:
         told: dict[str, Any] = dict(row)
-        yield Submission(**{**told, "body": json.loads(told["body"]), "files": tuple(json.loads(told["files"]))})
+        told["body"], told["files"] = json.loads(told["body"]), tuple(json.loads(told["files"]))
+        yield Submission(**{**told, "adopted": bool(told["adopted"])})
 
 
 def _is_lost_copy(row: Submission) -> bool:

@@ -34,6 +34,7 @@ class Submission:
         outcome: How the task ended, once that was seen.
         files: Where its videos were saved, once all of them were.
         reuses: The key of the earlier submission whose task this one was given, where it was.
+        adopted: Whether its task was found in the gateway's list, so that another one's answer may still claim it.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Submission:
     outcome: Outcome | None = None
     files: tuple[str, ...] = ()
     reuses: str | None = None
+    adopted: bool = False
 
     @property
     def unresolved(self) -> bool:
@@ -98,6 +100,11 @@ class Claim(AbstractContextManager["Claim"]):
     def __init__(self, key: str, free: Callable[[], None]) -> None:
         self.key = key
         self._free = free
+
+    @property
+    def held(self) -> bool:
+        """Whether it has not been given back yet."""
+        return self._free is not _nothing
 
     def __exit__(self, *_: object) -> None:
         free, self._free = self._free, _nothing
@@ -171,11 +178,14 @@ class Ledger(Protocol):
         ...
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
-        """Write down what came of it, and give the claim back."""
+        """Write down what came of it, and give the claim back.
+
+        Only an accepted task is written down under a claim that has been given back, and nothing erases one.
+        """
         ...
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
-        """Settle as accepted with the first of these tasks that no submission has yet; None when all are taken."""
+        """Settle as accepted with the first of these tasks that no other submission has; None when all are taken."""
         ...
 
     def reuse(self, submission: Submission, earlier: str) -> bool:
@@ -215,5 +225,5 @@ class Ledger(Protocol):
         ...
 
     def forget(self, key: str) -> bool:
-        """Take a submission out. False where there is none, or where a living attempt holds its claim."""
+        """Take a submission out, with those that were given its task. False where there is none, or where a living attempt holds its claim."""
         ...
