@@ -16,12 +16,13 @@ from sora_tools import (
     InvalidRequestError,
     LostReplyError,
     NotSentError,
+    SoraError,
     SubmissionUnknownError,
     TaskNotFoundError,
     VideoRequest,
 )
 from sora_tools.events import NotRecorded, Submitted
-from sora_tools.flow import Gateway, create, query, resume, wait
+from sora_tools.flow import Finish, Gateway, create, query, resume, wait
 from sora_tools.flow.reconcile import PAUSES, RECONCILE
 from sora_tools.ledger import Unsure
 from sora_tools.ledger.sqlite import ForgetfulLedger, MemoryLedger
@@ -314,6 +315,30 @@ def test_another_attempt_that_is_still_looking_is_waited_for(gateway: Gateway, c
     play = Play(clock, [], [shown(clock)])
     play.at_nap = lambda: gateway.ledger.adopt(held.claim, [TASK])
     assert play.run(query(gateway, "k", 5.0)).task_id == TASK
+
+
+@pytest.mark.parametrize(("accepted", "charged"), [(False, "unknown"), (True, None)])
+def test_who_is_turned_away_at_the_gate_is_not_told_that_nothing_was_charged(
+    gateway: Gateway, clock: Clock, accepted: bool, charged: str | None
+) -> None:
+    crashed(gateway)
+    if accepted:
+        gateway.ledger.settle(gateway.ledger.resume("k").claim, "accepted", TASK)
+
+    class Crowded(Play):
+        def grant(self, wish: Any) -> Any:
+            if isinstance(wish, Finish):
+                wish.flow.close()
+                raise NotSentError("no place at the gate")
+            return super().grant(wish)
+
+    play = Crowded(clock, [])
+    if charged is None:
+        assert run(gateway, play).task_id == TASK
+        return
+    with pytest.raises(SoraError) as caught:
+        run(gateway, play)
+    assert (caught.value.charged, play.posts) == (charged, 0)
 
 
 def test_the_key_of_a_refused_submission_has_no_task(gateway: Gateway, clock: Clock) -> None:
