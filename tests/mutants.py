@@ -433,7 +433,7 @@ def _run(folder: str, mutant: Mutant) -> tuple[str, int]:
     )
     try:
         said, _ = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:  # a test that hung has left threads behind, for which the interpreter waits
+    except subprocess.TimeoutExpired:  # a test that failed may have left a thread or a child to wait for ever
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
     return said, process.returncode

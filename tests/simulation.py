@@ -36,7 +36,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 Way = Literal["whole", "unreachable", "untrusted", "swallowed", "lost", "late"]
 """How a request travels: `whole`; `unreachable` and `untrusted` (it cannot leave; for now, or ever); `swallowed` (it
-leaves and never arrives); `lost` (it arrives, its answer does not); `late` (it arrives when its caller has given up)."""
+leaves and never arrives); `lost` (it arrives, its answer does not); `late` (it arrives when its caller has gone)."""
 
 
 def folder() -> tempfile.TemporaryDirectory[str]:

@@ -130,7 +130,7 @@ async def test_work_on_this_machine_is_done_even_where_its_caller_goes_before_it
         await until(done.is_set)
 
 
-class Interrupted(Exception):
+class PressedError(Exception):
     """Raised in the main thread, as Ctrl-C raises KeyboardInterrupt, and caught with less danger."""
 
 
@@ -139,7 +139,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Let a signal raise in the main thread while it waits."""
 
     def handler(*_: object) -> None:
-        raise Interrupted
+        raise PressedError
 
     usual = signal.signal(signal.SIGUSR1, handler)
     yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
@@ -155,7 +155,7 @@ def test_an_interrupted_create_that_has_left_is_finished_and_written_down(interr
 
     with RawGateway(slow) as gateway, Sora(base_url=gateway.base_url, api_key=KEY) as sora:
         threading.Thread(target=press).start()
-        with pytest.raises(Interrupted):
+        with pytest.raises(PressedError):
             sora.create(VIDEO, key="k")
         slow.go.set()
         sora.close()
@@ -173,7 +173,7 @@ def test_an_interrupted_create_that_has_not_left_is_not_sent(interrupt: Callable
 
     with RawGateway(Slow()) as gateway, Sora(base_url=gateway.base_url, api_key=KEY, ledger=ledger) as sora:
         threading.Thread(target=press).start()
-        with pytest.raises(Interrupted):
+        with pytest.raises(PressedError):
             sora.create(VIDEO, key="k")
         ledger.go.set()
         soon(lambda: getattr(ledger.find("k"), "state", None) == "refused")

@@ -106,7 +106,7 @@ def search(
         if pause:
             yield Sleep(pause)
         try:
-            tasks, doubt = yield from _recent(gateway, submission, window, deadline)
+            tasks, doubt = yield from _recent(gateway, window, deadline)
         except EndpointUnavailableError as error:
             if error.http_status not in PASSING:
                 return Search(None, served=False, doubt=None)
@@ -129,9 +129,7 @@ def search(
     return Search(None, served=True, doubt=doubt)
 
 
-def _recent(
-    gateway: Gateway, submission: Submission, window: Window, deadline: float
-) -> Flow[tuple[list[VideoTask], SoraError | None]]:
+def _recent(gateway: Gateway, window: Window, deadline: float) -> Flow[tuple[list[VideoTask], SoraError | None]]:
     """What the list shows of the time since the window opened, and why that may not be all of it.
 
     Raises:

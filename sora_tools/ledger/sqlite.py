@@ -134,8 +134,8 @@ class _SQLLedger(ABC):
                 ).fetchone()
                 if holder is not None and holder["adopted"]:  # a direct answer beats an adoption
                     lost = (
-                        "update submission set state = 'unsure', task_id = null, adopted = 0, outcome = null, files = '[]'"
-                        " where key = ?"
+                        "update submission set state = 'unsure', task_id = null, adopted = 0,"
+                        " outcome = null, files = '[]' where key = ?"
                     )
                     db.execute(lost, (holder["key"],))
                 elif holder is not None:  # the gateway itself took two creates for one

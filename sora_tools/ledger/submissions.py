@@ -225,5 +225,8 @@ class Ledger(Protocol):
         ...
 
     def forget(self, key: str) -> bool:
-        """Take a submission out, with those that were given its task. False where there is none, or where a living attempt holds its claim."""
+        """Take a submission out, with those that were given its task.
+
+        False where there is none, or where a living attempt holds its claim.
+        """
         ...
