@@ -123,11 +123,11 @@ def test_a_task_that_is_ours_is_adopted_though_the_list_goes_on_and_fails(
 
 
 def test_a_list_longer_than_is_read_proves_nothing(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    strangers = [more(listed(clock, prompt="another", task_id=f"task_{n}")) for n in range(60)]
+    strangers = [more(listed(clock, prompt="another", task_id=f"task_{n}")) for n in range(600)]
     play = Play(clock, [html()], strangers)
     with pytest.raises(SubmissionUnknownError, match="further than was read"):
         play.run(create(gateway, request_, "k"))
-    assert play.sent == ["POST"] + ["GET"] * 10 * 5, "ten pages, once before sending again and four times after"
+    assert play.sent == ["POST"] + ["GET"] * 100 * 5, "a hundred pages, once before sending again and four times after"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ _LATEST: Final = 3600.0
 """Seconds after the first send up to which a task may be ours; one made later is somebody else's."""
 
 _RECENT: Final = 100
-_MOST_PAGES: Final = 10
+_MOST_PAGES: Final = 100
 HINT: Final = "Do not create it again. Query it by its key: that looks for it at the gateway."
 
 
