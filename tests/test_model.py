@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -330,13 +331,16 @@ class Callers(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if hasattr(self, "world"):
-                self._wind_up()
+                self.wind_up()
         finally:
-            for process in self.processes:
-                process.ledger.close()
-            self.folder.cleanup()
+            self.close()
 
-    def _wind_up(self) -> None:
+    def close(self) -> None:
+        for process in self.processes:
+            process.ledger.close()
+        self.folder.cleanup()
+
+    def wind_up(self) -> None:
         """All goes well from now on: nobody waits for ever, and every accepted create turns up."""
         self.world.clear()
         while self.letters:
@@ -587,9 +591,9 @@ def test_every_fault_of_a_create_is_known_here() -> None:
 
 
 def test_no_history_pays_twice_or_forgets() -> None:
-    played = play(Callers, 300, 50)
+    played = play(Callers, 200, 50)
     assert played["steps"] >= 2000, played
-    for what in ("accepted", "adopted", "reused", "crashed", "cancelled", "displaced", "submission_unknown"):
+    for what in ("accepted", "adopted", "reused", "crashed", "cancelled", "submission_unknown", "not_sent", "busy"):
         assert played[what] > 0, played
 
 
@@ -608,38 +612,56 @@ def test_no_long_history_pays_twice_or_forgets() -> None:
 # ---------------------------------------------------------------- histories that once were false
 
 
-def opened(*, pages_lie: bool = False) -> Callers:
+@contextmanager
+def opened(*, pages_lie: bool = False) -> Iterator[Callers]:
     history = Callers()
-    history.open(skew=0.0, by_id=False, list_key="task_responses", shape="map", pages_lie=pages_lie)
-    return history
+    try:
+        history.open(skew=0.0, by_id=False, list_key="task_responses", shape="map", pages_lie=pages_lie)
+        yield history
+        history.wind_up()
+    finally:
+        history.close()
 
 
 def a_caller_finds_no_place_and_another_one_paid_for_its_key() -> None:
-    history = opened()
-    history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread=None, further=0)
-    history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread=None, further=5)
-    history.break_off(which=0, how="finds no place")
-    history.teardown()
+    with opened() as history:
+        history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread=None, further=5)
+        history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread=None, further=0)
+        history.pass_time(seconds=70.0)
+        history.break_off(which=1, how="finds no place")
 
 
 def two_have_one_key_and_one_of_them_may_reuse_another_task() -> None:
-    history = opened()
-    history.start_a_create(order=("c", 0), process=0, repeat="reuse", thread="chat", further=0)
-    history.start_a_create(order=("c", 0), process=0, repeat="reuse", thread=None, further=0)
-    history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread="chat", further=2)
-    history.teardown()
+    with opened() as history:
+        history.start_a_create(order=("c", 0), process=0, repeat="reuse", thread="chat", further=0)
+        history.start_a_create(order=("c", 0), process=0, repeat="reuse", thread=None, further=0)
+        history.start_a_create(order=("a", 0), process=0, repeat="reuse", thread="chat", further=2)
 
 
 def a_page_hides_a_task_that_a_twin_adopts() -> None:
-    history = opened(pages_lie=True)
-    history.go_wrong(trouble=("create", "html_200", {"accept": True}), times=1)
-    history.start_a_create(order=("a", 0), process=0, repeat="new", thread=None, further=6)
-    history.start_a_create(order=("b", 0), process=1, repeat="new", thread=None, further=2)
-    history.go_on(which=1, wishes=1, way="swallowed")
-    history.go_on_to_the_end(which=1)
-    assert {row.key: row.adopted for row in history._submissions()} == {"a": False, "b": True}
-    history.go_on_to_the_end(which=0)
-    history.teardown()
+    with opened(pages_lie=True) as history:
+        history.go_wrong(trouble=("create", "html_200", {"accept": True}), times=1)
+        history.start_a_create(order=("a", 0), process=0, repeat="new", thread=None, further=6)
+        history.start_a_create(order=("b", 0), process=1, repeat="new", thread=None, further=2)
+        history.go_on(which=1, wishes=1, way="swallowed")
+        history.go_on_to_the_end(which=1)
+        assert {row.key: row.adopted for row in history._submissions()} == {"a": False, "b": True}
+        history.go_on_to_the_end(which=0)
+
+
+def test_a_direct_answer_beats_an_adoption_and_both_turn_up() -> None:
+    with opened() as history:
+        history.start_a_create(order=("a", 0), process=0, repeat="new", thread=None, further=2)
+        history.go_on(which=0, wishes=1, way="late")
+        history.go_on_to_the_end(which=0)
+        history.start_a_create(order=("b", 0), process=1, repeat="new", thread=None, further=3)
+        history.ask_by_key(number=0, how="query", process=0, further=0)
+        history.go_on_to_the_end(which=1)
+        assert {row.key: row.adopted for row in history._submissions()} == {"a": True, "b": False}
+        history.go_on_to_the_end(which=0)
+        assert list(history.displaced) == ["a"]
+        history.arrive_late(which=0)
+    assert history.got.keys() == {"a", "b"}
 
 
 def the_turned_away_are_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is promised and no other file tests: each of these is here because a mutant survived without it."""
+"""Promises that no other quick test holds: without these, a named mutant would survive."""
 
 from __future__ import annotations
 
