@@ -464,8 +464,10 @@ def test_the_next_page(paging, before):
     assert listed(body, limit=2, before="task_asked").before == before
 
 
-def test_a_short_page_is_the_last():
-    assert listed(sample("list_page")["task_responses"], limit=3).before is None
+def test_a_short_page_may_be_capped_and_only_an_empty_one_is_the_last():
+    tasks = sample("list_page")["task_responses"]
+    assert listed(tasks, limit=3).before == tasks[-1]["id"]
+    assert listed({"task_responses": tasks, "has_more": False}, limit=3).before is None
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_after_a_page_the_list_is_read_before_each_send(gateway: Gateway, clock:
     empty = reply(200, {"task_responses": [], "has_more": False})
     play = Play(clock, [html(), html(), reply(200, {"id": TASK})], [empty])
     assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.sent == ["POST", "GET", "POST", "GET", "POST"]
+    assert play.sent == ["POST", *["GET"] * 4, "POST", *["GET"] * 4, "POST"]
 
 
 def test_after_a_page_a_task_in_the_list_is_adopted(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
@@ -76,7 +76,7 @@ def test_reading_stops_at_the_first_task_from_before_the_create(
     older = {**listed(clock, task_id="task_older", created_at="2020-01-01T00:00:00Z"), "has_more": True}
     play = Play(clock, [html(), ACCEPTED], [reply(200, older)])
     play.run(create(gateway, request_, "k"))
-    assert play.sent == ["POST", "GET", "POST"]
+    assert play.sent == ["POST", *["GET"] * 4, "POST"]
 
 
 def test_a_last_look_that_finds_no_place_leaves_the_fate_unknown(
@@ -123,11 +123,13 @@ def test_a_task_that_is_ours_is_adopted_though_the_list_goes_on_and_fails(
 
 
 def test_a_list_longer_than_is_read_proves_nothing(gateway: Gateway, clock: Clock, request_: VideoRequest) -> None:
-    strangers = [more(listed(clock, prompt="another", task_id=f"task_{n}")) for n in range(600)]
+    strangers = [more(listed(clock, prompt="another", task_id=f"task_{n}")) for n in range(900)]
     play = Play(clock, [html()], strangers)
     with pytest.raises(SubmissionUnknownError, match="further than was read"):
         play.run(create(gateway, request_, "k"))
-    assert play.sent == ["POST"] + ["GET"] * 100 * 5, "a hundred pages, once before sending again and four times after"
+    assert play.sent == ["POST"] + ["GET"] * 100 * 8, (
+        "a hundred pages, four times before sending again and four times after"
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_a_task_that_shows_up_after_the_last_page_is_adopted(
 def test_a_task_made_long_before_the_first_send_is_another_one(
     gateway: Gateway, clock: Clock, request_: VideoRequest
 ) -> None:
-    yesterday = reply(200, listed(Clock(clock.seconds - 86_400)))
+    yesterday = reply(200, listed(Clock(clock.seconds - 2 * 86_400)))
     play = Play(clock, [html(), reply(200, {"id": "task_new"})], [yesterday])
     assert play.run(create(gateway, request_, "k")).task_id == "task_new"
     assert play.posts == 2
@@ -239,7 +241,7 @@ def test_a_create_that_has_begun_does_not_mind_the_cool_down_of_another(
 
     play = Play(clock, [page, ACCEPTED], [NOTHING])
     assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.sent == ["POST", "GET", "POST"]
+    assert play.sent == ["POST", *["GET"] * 4, "POST"]
 
 
 def test_a_refusal_after_a_page_says_nothing_of_the_first_send(
@@ -280,13 +282,14 @@ def test_another_caller_with_the_key_of_a_suspect_create_sends_nothing(
     other = Play(clock, [ACCEPTED], [NOTHING])
 
     def meanwhile() -> None:
-        with pytest.raises(SubmissionUnknownError):
-            other.run(create(gateway, request_, "k"))
+        if (play.posts, play.sent[-1]) == (2, "POST"):  # in the nap after the 429, when nobody holds the claim
+            with pytest.raises(SubmissionUnknownError):
+                other.run(create(gateway, request_, "k"))
 
     play = Play(clock, [html(), reply(429, ""), ACCEPTED], [NOTHING])
     play.at_nap = meanwhile
     assert play.run(create(gateway, request_, "k")).task_id == TASK
-    assert play.sent == ["POST", "GET", "POST", "GET", "POST"]
+    assert play.sent == ["POST", *["GET"] * 4, "POST", *["GET"] * 4, "POST"]
     assert (other.posts, state(gateway)) == (0, "accepted")
 
 
@@ -348,7 +351,7 @@ def test_what_may_be_ours_keeps_us_from_sending_again(gateway: Gateway, clock: C
 
 STRANGERS: dict[str, dict[str, Any]] = {
     "another text": {"prompt": "a cat"},
-    "an older one without a prompt": {"prompt": None, "created_at": -3600},
+    "an older one without a prompt": {"prompt": None, "created_at": -90_000},
 }
 
 
@@ -392,9 +395,9 @@ def test_a_storyboard_that_may_be_ours_is_not_sent_again(gateway: Gateway, clock
 def test_what_may_be_ours(echo: dict[str, Any], same: bool) -> None:
     body = VideoRequest(prompt="fly man").body()
     task = VideoTask(task_id="t", status="queued", request=echo, created_at=datetime.fromtimestamp(1000, UTC))
-    assert matches(task, body, Window(1000)) is same
-    assert not matches(task, body, Window(1121)), "made before the first send"
-    assert not matches(task.model_copy(update={"created_at": None}), body, Window(1000))
+    assert matches(task, body, Window(1000, 1000)) is same
+    assert not matches(task, body, Window(1121, 1121)), "made before the first send"
+    assert not matches(task.model_copy(update={"created_at": None}), body, Window(1000, 1000))
 
 
 def test_a_storyboard_matches_by_its_actions() -> None:
@@ -403,10 +406,12 @@ def test_a_storyboard_matches_by_its_actions() -> None:
     created = datetime.fromtimestamp(1000, UTC)
     seen = [{"frame_index": 0, "description": "flies"}, {"frame_index": 60, "description": "lands"}]
     echo = {"operation": "storyboard", "actions": seen}
-    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000))
+    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000, 1000))
     echo["actions"] = seen[::-1]
-    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000))
+    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000, 1000))
     echo["actions"] = [{"time": 2, "description": "lands"}, {"time": 0, "description": "flies"}]
-    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000))
+    assert matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000, 1000))
     echo["actions"] = seen[:1]
-    assert not matches(VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000))
+    assert not matches(
+        VideoTask(task_id="t", status="queued", request=echo, created_at=created), body, Window(1000, 1000)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from by_hand import NOTHING, Play, html, reply
 from conftest import Clock
+from pydantic import SecretStr
 
 from sora_tools import (
     BusyError,
@@ -281,7 +283,7 @@ def test_the_caller_may_say_to_send_again_and_what_is_found_first_is_not_paid_fo
     crashed(gateway)
     play = Play(clock, [reply(200, {"id": "task_new"})])
     assert run(gateway, play, resend=True).task_id == "task_new"
-    assert play.sent == ["GET", "POST"]
+    assert play.sent == [*["GET"] * 4, "POST"]
     crashed(gateway, "other")
     play = Play(clock, [reply(200, {"id": "task_new"})], [lambda: shown(clock)])
     assert run(gateway, play, "other", resend=True).task_id == TASK
@@ -357,6 +359,111 @@ def test_a_key_of_another_gateway_is_not_asked_of_this_one(gateway: Gateway, clo
     with pytest.raises(InvalidRequestError, match=r"other\.test"):
         play.run(query(gateway, "k"))
     assert play.calls == []
+
+
+# --- what the attackers found -----------------------------------------------------------------------------------
+
+
+def test_a_create_that_is_sent_again_is_found_by_its_last_send(gateway: Gateway, clock: Clock) -> None:
+    crashed(gateway)
+    clock.seconds += 7200
+    play = Play(clock, [LOST], [NOTHING] * 4 + [lambda: shown(clock)])
+    assert run(gateway, play, resend=True).task_id == TASK
+    assert play.posts == 1
+
+
+def test_another_accounts_list_decides_nothing(gateway: Gateway, clock: Clock) -> None:
+    crashed(gateway)
+    other = replace(gateway, settings=replace(gateway.settings, api_key=SecretStr("sk-another-key")))
+    for how in ({}, {"honoured": True}):
+        play = Play(clock, [reply(200, {"id": "task_new"})], [shown(clock)])
+        with pytest.raises(SubmissionUnknownError, match="another API key"):
+            run(replace(other, **how), play)
+        assert play.calls == []
+    assert run(gateway, Play(clock, [], [shown(clock)])).task_id == TASK
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"age": 300},
+        {"age": 8 * 3600},
+        {"prompt": "Cinematic 4k shot of fly man, golden hour"},
+        {"prompt": None, "age": 300},
+    ],
+    ids=str,
+)
+def test_after_a_page_what_nobody_can_rule_out_forbids_a_second_send(
+    gateway: Gateway, clock: Clock, seen: dict[str, Any]
+) -> None:
+    play = Play(clock, [html(), reply(200, {"id": "task_second"})], [shown(clock, dict(seen))])
+    with pytest.raises(SubmissionUnknownError):
+        run(gateway, play)
+    assert play.posts == 1
+
+
+def test_after_a_page_a_task_that_shows_up_late_is_waited_for(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [html(), reply(200, {"id": "task_second"})], [NOTHING] * 3 + [lambda: shown(clock)])
+    assert run(gateway, play).task_id == TASK
+    assert play.posts == 1
+
+
+def test_after_a_page_a_list_that_vanishes_in_mid_look_is_not_unserved(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [html(), reply(200, {"id": "task_second"})], [NOTHING, reply(404, "")])
+    with pytest.raises(SubmissionUnknownError):
+        run(gateway, play)
+    assert play.posts == 1
+
+
+def page(clock: Clock, *ids: str, age: float = 0, **envelope: Any) -> Any:
+    made = datetime.fromtimestamp(clock.seconds - age, UTC).isoformat()
+    prompts = {TASK: "fly man"}
+    tasks = [{"id": name, "created_at": made, "prompt": prompts.get(name, "another")} for name in ids]
+    return reply(200, {"task_responses": tasks, **envelope})
+
+
+def test_a_list_that_caps_its_pages_and_says_nothing_of_more_is_read_on(gateway: Gateway, clock: Clock) -> None:
+    pages = [page(clock, "task_1", "task_2"), page(clock, TASK)]
+    assert run(gateway, Play(clock, [LOST], pages)).task_id == TASK
+
+
+def test_a_list_that_is_oldest_first_is_read_to_its_end(gateway: Gateway, clock: Clock) -> None:
+    old = [
+        {"id": f"task_{n}", "prompt": "x", "created_at": datetime.fromtimestamp(clock.seconds - age, UTC).isoformat()}
+        for n, age in enumerate([9e6, 8e6])
+    ]
+    pages = [reply(200, {"task_responses": old, "has_more": True}), page(clock, TASK, has_more=False)]
+    assert run(gateway, Play(clock, [LOST], pages)).task_id == TASK
+
+
+@pytest.mark.parametrize("status", [301, 302])
+def test_a_redirect_within_the_gateway_may_mean_that_it_was_taken(gateway: Gateway, clock: Clock, status: int) -> None:
+    play = Play(clock, [reply(status, "", location=f"/sora/backend/video_gen/{TASK}")], [lambda: shown(clock)])
+    assert run(gateway, play).task_id == TASK
+    assert play.posts == 1
+
+
+@pytest.mark.parametrize("thread", ["\ud800", "a\0b", "a\nb"])
+def test_a_thread_that_no_ledger_can_hold_is_refused(gateway: Gateway, clock: Clock, thread: str) -> None:
+    with pytest.raises(InvalidRequestError, match="thread"):
+        run(gateway, Play(clock, []), thread=thread)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "x\n"])
+def test_a_name_that_is_none_is_refused(gateway: Gateway, clock: Clock, name: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        Play(clock, []).run(query(gateway, name))
+
+
+class Speechless(MemoryLedger):
+    def begin(self, *_: Any) -> Any:
+        return None
+
+
+def test_a_ledger_that_answers_nonsense_is_a_clear_error(gateway: Gateway, clock: Clock) -> None:
+    gateway.ledger = Speechless(clock)
+    with pytest.raises(ConfigurationError, match="None"):
+        run(gateway, Play(clock, []))
 
 
 # --- a gateway that honours the key -----------------------------------------------------------------------------
@@ -435,7 +542,7 @@ def test_without_a_ledger_it_is_looked_for_all_the_same(gateway: Gateway, clock:
     gateway.ledger = ForgetfulLedger(clock)
     play = Play(clock, [answer], [NOTHING, lambda: shown(clock)])
     assert run(gateway, play).task_id == TASK
-    assert play.sent == (["POST", "GET", "GET"] if answer is LOST else ["POST", "GET", "POST", "GET"])
+    assert play.sent == ["POST", "GET", "GET"]
 
 
 # --- the same again in one conversation -------------------------------------------------------------------------

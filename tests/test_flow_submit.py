@@ -293,7 +293,13 @@ def test_a_redirect_that_keeps_method_and_origin_is_followed(
 
 @pytest.mark.parametrize(
     ("status", "location"),
-    [(301, "/x"), (302, "/x"), (307, "https://other.test/x"), (308, "http://gateway.test/x"), (307, "")],
+    [
+        (301, "https://other.test/x"),
+        (302, "https://other.test/x"),
+        (307, "https://other.test/x"),
+        (308, "http://gateway.test/x"),
+        (307, ""),
+    ],
 )
 def test_no_other_redirect_of_a_create_is_followed(
     gateway: Gateway, clock: Clock, request_: VideoRequest, status: int, location: str
@@ -306,7 +312,7 @@ def test_no_other_redirect_of_a_create_is_followed(
     assert caught.value.charged == "no"
 
 
-@pytest.mark.parametrize("status", [300, 303, 304])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304])
 def test_a_redirect_that_may_mean_done_leaves_the_fate_unknown(
     gateway: Gateway, clock: Clock, request_: VideoRequest, status: int
 ) -> None:

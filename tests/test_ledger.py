@@ -172,6 +172,7 @@ def test_everything_that_is_known_is_kept(book: Any) -> None:
         state="accepted",
         task_id="task_1",
         intended_at=row.intended_at,
+        sent_at=row.intended_at,
         outcome="succeeded",
         files=("/videos/1.mp4",),
     )
@@ -256,6 +257,22 @@ def test_a_copy_of_a_copy_keeps_its_task(book: Any) -> None:
     book.reuse(submission("copy of the copy"), "copy")
     assert book.find("copy of the copy").task_id == "task_1"
     assert isinstance(book.begin(submission("copy of the copy")), Accepted)
+
+
+def test_what_was_taken_out_in_mid_flight_is_not_written_down_in_silence(book: Any) -> None:
+    begun = book.begin(submission())
+    with book._turn() as db:
+        db.execute("delete from submission")
+    with pytest.raises(ConfigurationError, match="lost k"):
+        book.settle(begun.claim, "accepted", "task_1")
+
+
+@pytest.mark.parametrize("given", [{"thread": "\ud800"}, {"thread": object()}, {"body": {"prompt": "\ud800"}}], ids=str)
+def test_what_no_database_can_hold_is_a_clear_error(book: Any, given: dict[str, Any]) -> None:
+    try:
+        book.settle(book.begin(submission(**given)).claim, "unsure")
+    except ConfigurationError:
+        book.begin(submission("another"))
 
 
 def test_two_direct_answers_with_one_task_share_it(book: Any) -> None:
@@ -447,6 +464,45 @@ def test_a_fork_during_another_threads_turn_does_not_block_the_child(file: Path)
             signal.alarm(20)
             os._exit(0 if book.find("k") is None else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_write_that_fails_leaves_no_claim_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = SQLiteLedger(file)
+    book.find("k")
+    real, failures = book._db, iter([True])
+
+    class Failing:
+        def execute(self, statement: str, *given: Any) -> Any:
+            if statement == "commit" and next(failures, False):
+                raise sqlite3.OperationalError("disk I/O error")
+            return real.execute(statement, *given)
+
+    book._db = Failing()
+    with pytest.raises(ConfigurationError) as kept:  # and with it every frame it went through
+        book.begin(submission())
+    assert isinstance(book.begin(submission()), New), kept.value
+
+
+def test_a_lock_held_by_another_thread_is_waited_for_and_not_for_ever(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sora_tools.ledger.sqlite._PATIENCE", 0.2)
+    book = SQLiteLedger(file)
+    book.find("k")
+    with ThreadPoolExecutor(1) as pool, book._turn(reading=True), pytest.raises(ConfigurationError, match="busy"):
+        pool.submit(book.find, "k").result(5)
+
+
+def test_a_ledger_in_memory_begins_empty_in_a_child() -> None:
+    book = MemoryLedger()
+    accepted(book, "k", "task_1")
+    with book._turn():
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if book.find("k") is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert book.find("k").task_id == "task_1"
 
 
 def test_no_claim_file_stays_behind_what_is_settled(file: Path) -> None:

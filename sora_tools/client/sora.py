@@ -199,11 +199,14 @@ class Sora(Client):
 
     def _connections(self) -> Connections:
         """This process's connections: a forked child lays its own."""
-        with self._lock:
-            self._check_open()
-            if self._here is None or self._here.pid != os.getpid():
-                self._here = Connections(self.gateway, self._transport)
-            return self._here
+        if (here := self._here) is None or here.pid != os.getpid():
+            laid = Connections(self.gateway, self._transport)  # outside the lock: a fork meanwhile would leave it held
+            with self._lock:
+                if self._here is None or self._here.pid != os.getpid():
+                    self._here = laid
+                here = self._here
+        self._check_open()
+        return here
 
     def _run(self, flow: Flow[T], run: Run[Connections]) -> T:
         step: Callable[[Any], Wish] = flow.send
@@ -267,7 +270,11 @@ class Sora(Client):
         if not connections.create_gate.acquire(timeout=max(0.0, patience)):
             raise crowded()
         run = Run(connections, on_event)
-        answer = _apart(lambda: self._run(flow, run), "sora-create")
+        try:
+            answer = _apart(lambda: self._run(flow, run), "sora-create")
+        except NotSentError:
+            connections.create_gate.release()
+            raise
         answer.add_done_callback(lambda _: connections.create_gate.release())
         try:
             return answer.result()
@@ -335,7 +342,11 @@ def _bounded(work: Callable[[], T], patience: float) -> T:
 
 
 def _apart(work: Callable[[], T], name: str) -> Future[T]:
-    """On a thread of its own, which goes on whatever becomes of the caller."""
+    """On a thread of its own, which goes on whatever becomes of the caller.
+
+    Raises:
+        NotSentError: The system gives no further thread.
+    """
     answer = Future[T]()
 
     def run() -> None:
@@ -344,7 +355,10 @@ def _apart(work: Callable[[], T], name: str) -> Future[T]:
         except BaseException as error:  # noqa: BLE001  # handed over whole
             answer.set_exception(error)
 
-    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    try:
+        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise NotSentError(f"No thread could be started: {error}.", hint="Ask for less at once.") from error
     return answer
 
 

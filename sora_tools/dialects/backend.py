@@ -82,7 +82,7 @@ class Backend:
     def list(self, limit: int, before: str | None) -> Call[TaskPage]:
         """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
         query = {"limit": limit, "before": before}
-        return Call("list", "GET", PATH, partial(_listed, limit, before), query=query)
+        return Call("list", "GET", PATH, partial(_listed, before), query=query)
 
 
 def _created(reply: Reply) -> VideoTask:
@@ -108,13 +108,13 @@ def _looked(task_id: str, reply: Reply) -> VideoTask:
     return _task(found, reply)
 
 
-def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
+def _listed(before: str | None, reply: Reply) -> TaskPage:
     value = opened(reply, "list")
     listed = _listed_in(value)
     if listed is None:
         raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
     tasks = tuple(_task(raw, reply) for raw in listed)
-    return TaskPage(tasks=tasks, before=_next_page(members(_inner(value)), tasks, limit, before))
+    return TaskPage(tasks=tasks, before=_next_page(members(_inner(value)), tasks, before))
 
 
 def _named(value: Any) -> Iterator[Json]:
@@ -142,9 +142,9 @@ def _listed_in(value: Any) -> tuple[Json, ...] | None:
     )
 
 
-def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], limit: int, before: str | None) -> str | None:
+def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], before: str | None) -> str | None:
     more = envelope.get("has_more")
-    if not tasks or more is False or (more is not True and len(tasks) < limit):
+    if not tasks or more is False:  # without a word of it only an empty page is the end: some cap pages below the limit
         return None
     last = text(envelope.get("last_id")) or tasks[-1].task_id
     return last if last != before else None

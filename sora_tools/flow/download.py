@@ -231,9 +231,9 @@ def _continues(reply: Reply, part: Part) -> bool:
         return False
     if reply.status == 416:
         return given["first"] is None and given["total"] == str(part.size)
-    tag = reply.headers.get("etag", part.validator)
-    changed = part.validator is not None and part.validator.startswith('"') and tag != part.validator
-    return given["first"] == str(part.size) and not changed
+    by_tag = part.validator is None or part.validator.startswith('"')
+    same = reply.headers.get("etag" if by_tag else "last-modified", part.validator) == part.validator
+    return given["first"] == str(part.size) and same
 
 
 def _total(reply: Reply, there: int) -> int | None:

@@ -7,7 +7,6 @@ origin, and a POST only by 307 and 308 (RFC 9110 15.4).
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -42,22 +41,22 @@ _MOST_REDIRECTS: Final = 3
 
 
 class CoolDown:
-    """Which routes were not served a moment ago, so that an agent's loop costs the gateway and itself nothing."""
+    """Which routes were not served a moment ago, so that an agent's loop costs the gateway and itself nothing.
+
+    Threads share it without a lock: a dictionary's own steps are whole, and a fork finds no lock held.
+    """
 
     def __init__(self, clock: Callable[[], float], seconds: float = 60.0) -> None:
         self._clock, self._seconds = clock, seconds
-        self._lock = threading.Lock()
         self._until: dict[Route, tuple[float, EndpointUnavailableError]] = {}
 
     def begin(self, route: Route, error: EndpointUnavailableError) -> None:
         """Answer for this route from now on."""
-        with self._lock:
-            self._until[route] = (self._clock() + self._seconds, error)
+        self._until[route] = (self._clock() + self._seconds, error)
 
     def check(self, route: Route) -> None:
         """Raise what the route answered, while that is fresh."""
-        with self._lock:
-            until, error = self._until.get(route, (0.0, None))
+        until, error = self._until.get(route, (0.0, None))
         left = until - self._clock()
         if error is not None and left > 0:
             raise EndpointUnavailableError(
@@ -111,6 +110,12 @@ def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
             if (date := dated(reply.headers)) is not None:
                 gateway.clock_skew = date.timestamp() - gateway.now()
             onward = _onward(gateway, call, reply)
+            if onward is None and call.paid and _leads_home(gateway, call, reply):
+                raise LostReplyError(
+                    f"The gateway redirected the create within itself (HTTP {reply.status}), as after taking it",
+                    http_status=reply.status,
+                    request_id=reply.request_id,
+                )
             if onward is None:
                 return _resolved(gateway, call.read(reply))
             call = onward
@@ -189,6 +194,12 @@ def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
     url = whole(generation.url) or encodings.get("source")
     addresses = {"url": url, "thumbnail_url": whole(generation.thumbnail_url), "encodings": encodings}
     return generation.model_copy(update=addresses)
+
+
+def _leads_home(gateway: Gateway, call: Call[T], reply: Reply) -> bool:
+    """Whether it is a redirect to look at what was made (Post/Redirect/Get), rather than to where the API is."""
+    where = joined(gateway.settings.url(call.path), reply.headers.get("location", ""))
+    return reply.status in (301, 302) and where is not None and origin(where) == gateway.settings.origin
 
 
 def _onward(gateway: Gateway, call: Call[T], reply: Reply) -> Call[T] | None:

@@ -239,6 +239,8 @@ def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Su
         InvalidRequestError: It cannot be either.
         SubmissionUnknownError: It is the key of a submission that was sent, never answered, and not found.
     """
+    if not name.isprintable():
+        checked_id(name)
     known: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
     if known is None:
         return checked_id(name), None
@@ -263,7 +265,8 @@ def note_end(gateway: Gateway, task: VideoTask, submission: Submission | None = 
         task: The task, its videos' files with it where they were saved.
         submission: The submission, where it is known: what it says already is not written again.
     """
-    files = [str(generation.file.absolute()) for generation in task.generations if generation.file is not None]
+    saved = [str(generation.file.absolute()) for generation in task.generations if generation.file is not None]
+    files = saved if len(saved) == len(task.generations) else []
     if not task.ended or (submission is not None and submission.outcome == task.status and not files):
         return
     try:

@@ -14,7 +14,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from ..errors import BusyError, EndpointUnavailableError, LostReplyError, SoraError, SubmissionUnknownError
+from ..errors import (
+    BusyError,
+    ConfigurationError,
+    EndpointUnavailableError,
+    LostReplyError,
+    SoraError,
+    SubmissionUnknownError,
+)
 from ..events import NotRecorded
 from ..ledger import Accepted, Claim, Elsewhere, Submission, Unsure
 from ..schemas import EchoedAction, RequestEcho, TaskPage, VideoTask
@@ -23,6 +30,9 @@ from .wishes import Do, Flow, Sleep, Tell
 
 CLOCK_SKEW: Final = 120.0
 """Seconds before the first send from which on a task may still be ours: gateways' clocks differ."""
+
+UNSET_CLOCK: Final = 86_400.0
+"""The same where the money hangs on its absence: dates without a zone, and clocks that nobody has set."""
 
 RECONCILE: Final = 15.0
 """Seconds that looking for a submission takes at most."""
@@ -77,7 +87,13 @@ def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | N
                 return remembered(submission, task_id)
             case Unsure(claim, submission):
                 with claim:
-                    found = yield from search(gateway, claim, submission, deadline, patiently=True)
+                    if submission.account != gateway.settings.account:
+                        raise SubmissionUnknownError(
+                            "This create was sent with another API key, and another account's list does not show it.",
+                            hint="Do not create it again. Query it by its key, with the API key it was sent with.",
+                            key=key,
+                        )
+                    found = yield from search(gateway, claim, submission, deadline)
                     if found.task is not None:
                         return found.task
                     yield from noted(gateway, claim, "unsure")
@@ -88,48 +104,61 @@ def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | N
                 yield Sleep(ASK_AGAIN)
             case None:
                 return None
+            case other:
+                raise ConfigurationError(f"The ledger answered {other!r} to resume().")
 
 
 def search(
-    gateway: Gateway, claim: Claim, submission: Submission, deadline: float, *, patiently: bool = False
+    gateway: Gateway, claim: Claim, submission: Submission, deadline: float, *, margin: float = CLOCK_SKEW
 ) -> Flow[Search]:
-    """Look at the list for a task that must be ours, once, or patiently again and again, and adopt it.
+    """Look at the list for a task that must be ours, again and again, and adopt it.
 
     What a cool-down remembers is not asked: these looks decide over money.
+
+    Args:
+        gateway: Whom it was sent to.
+        claim: The right to find out about it.
+        submission: The submission.
+        deadline: When on the gateway's clock to give up; 15 s from now at the latest.
+        margin: Seconds before the first send from which on a task may be ours by a clock that nobody has set.
     """
     deadline = min(deadline, gateway.clock() + RECONCILE)
-    window = Window(submission.intended_at, gateway.clock_skew)
+    window = Window.of(submission, gateway)
     doubt: SoraError | None = None
-    for pause in (0.0, *(PAUSES if patiently else ())):
+    served = False
+    for pause in (0.0, *PAUSES):
         if pause and gateway.clock() + pause > deadline:
             break
         if pause:
             yield Sleep(pause)
         try:
-            tasks, doubt = yield from _recent(gateway, window, deadline)
+            tasks, doubt = yield from _recent(gateway, window, deadline, margin)
         except EndpointUnavailableError as error:
-            if error.http_status not in PASSING:
+            if error.http_status not in PASSING and not served:
                 return Search(None, served=False, doubt=None)
             doubt = error
             continue
         except SoraError as error:
             doubt = error
             continue
-        window = Window(submission.intended_at, gateway.clock_skew)
+        served = True
+        window = Window.of(submission, gateway)
         ours = {task.task_id: task for task in tasks if matches(task, submission.body, window)}
         nearest = sorted(ours, key=lambda task_id: window.distance(ours[task_id]))
         task_id = yield Do(gateway.ledger.adopt, (claim, nearest))
         if task_id is not None:
             return Search(ours[task_id], served=True, doubt=None)
         for task in tasks if doubt is None else ():
-            if may_match(task, submission.body, window):
+            if may_match(task, submission.body, window, margin):
                 known = yield Do(gateway.ledger.of_task, (submission.gateway, task.task_id))
                 if known is None or (known.adopted and task.task_id in ours):  # a twin may have adopted what is ours
                     doubt = LostReplyError(f"Task {task.task_id} in the list may be this one")
     return Search(None, served=True, doubt=doubt)
 
 
-def _recent(gateway: Gateway, window: Window, deadline: float) -> Flow[tuple[list[VideoTask], SoraError | None]]:
+def _recent(
+    gateway: Gateway, window: Window, deadline: float, margin: float
+) -> Flow[tuple[list[VideoTask], SoraError | None]]:
     """What the list shows of the time since the window opened, and why that may not be all of it.
 
     Raises:
@@ -150,9 +179,15 @@ def _recent(gateway: Gateway, window: Window, deadline: float) -> Flow[tuple[lis
             return tasks, error
         tasks += page.tasks
         before = page.before
-        if before is None or (page.tasks and window.is_before(page.tasks[-1])):
+        if before is None or (_is_newest_first(page) and window.is_before(page.tasks[-1], margin)):
             return tasks, None
     return tasks, LostReplyError("The list goes on further than was read")
+
+
+def _is_newest_first(page: TaskPage) -> bool:
+    """Whether what comes after this page is older than it."""
+    times = [task.created_at for task in page.tasks if task.created_at is not None]
+    return bool(times) and page.tasks[-1].created_at is not None and times == sorted(times, reverse=True)
 
 
 def noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None = None) -> Flow[bool]:
@@ -202,25 +237,32 @@ class Window(NamedTuple):
 
     Attributes:
         since: When it was first to be sent, on this machine's clock, in seconds since the epoch.
+        until: When it was last to be sent.
         skew: Seconds that the gateway's clock is ahead of ours, as its ``Date`` header tells.
     """
 
     since: float
+    until: float
     skew: float = 0.0
+
+    @classmethod
+    def of(cls, submission: Submission, gateway: Gateway) -> Window:
+        """A submission's window, by what is known of the gateway's clock now."""
+        return cls(submission.intended_at, submission.sent_at, gateway.clock_skew)
 
     def holds(self, task: VideoTask) -> bool:
         """Whether it was made within, by the gateway's clock."""
-        opens = self.since + self.skew
-        return task.created_at is not None and opens - CLOCK_SKEW <= task.created_at.timestamp() <= opens + _LATEST
+        opens, closes = self.since + self.skew - CLOCK_SKEW, self.until + self.skew + _LATEST
+        return task.created_at is not None and opens <= task.created_at.timestamp() <= closes
 
-    def is_before(self, task: VideoTask) -> bool:
-        """Whether it was made before, by whichever clock makes that harder to say."""
+    def is_before(self, task: VideoTask, margin: float) -> bool:
+        """Whether it was made so many seconds before, by whichever clock makes that harder to say."""
         opens = self.since + min(0.0, self.skew)
-        return task.created_at is not None and task.created_at.timestamp() < opens - CLOCK_SKEW
+        return task.created_at is not None and task.created_at.timestamp() < opens - margin
 
     def distance(self, task: VideoTask) -> float:
         """Seconds between the first send and its making."""
-        return abs(task.created_at.timestamp() - self.since - self.skew) if task.created_at else _LATEST
+        return abs(task.created_at.timestamp() - self.until - self.skew) if task.created_at else _LATEST
 
 
 def matches(task: VideoTask, body: Mapping[str, Any], window: Window) -> bool:
@@ -241,9 +283,9 @@ def matches(task: VideoTask, body: Mapping[str, Any], window: Window) -> bool:
     return echo.prompt is not None and _plain(echo.prompt) == _plain(str(body.get("prompt", "")))
 
 
-def may_match(task: VideoTask, body: Mapping[str, Any], window: Window) -> bool:
+def may_match(task: VideoTask, body: Mapping[str, Any], window: Window, margin: float = CLOCK_SKEW) -> bool:
     """Whether a listed task cannot be told from what this body made: only another text, or an earlier date, tells."""
-    if window.is_before(task):
+    if window.is_before(task, margin):
         return False
     echo = task.request or RequestEcho()
     if echo.prompt is not None and not _alike(echo.prompt, str(body.get("prompt", ""))):
@@ -253,13 +295,13 @@ def may_match(task: VideoTask, body: Mapping[str, Any], window: Window) -> bool:
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether two texts may be one: gateways cut, quote, escape and normalise, but keep the letters in their order."""
+    """Whether two texts may be one: gateways cut, quote, escape and add to them, and keep the letters in order."""
 
     def letters(text: str) -> str:
         return "".join(filter(str.isalnum, re.sub(r"<[^<>]*>", "", _plain(text))))
 
     first, second = letters(one), letters(other)
-    return first.startswith(second) or second.startswith(first)
+    return first in second or second in first
 
 
 def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:

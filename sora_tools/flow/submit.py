@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from ..errors import (
     BusyError,
+    ConfigurationError,
     EndpointUnavailableError,
     InvalidRequestError,
     SoraError,
@@ -28,7 +29,7 @@ from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Take
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from .exchange import Gateway, exchange, persist
 from .look import look, note_end
-from .reconcile import ASK_AGAIN, RECONCILE, noted, reconcile, remembered, search, unknown
+from .reconcile import ASK_AGAIN, RECONCILE, UNSET_CLOCK, noted, reconcile, remembered, search, unknown
 from .wishes import Do, Finish, Flow, Sleep, Tell
 
 Repeat = Literal["reuse", "new"]
@@ -114,6 +115,10 @@ def create(
     if repeat not in ("reuse", "new"):
         raise InvalidRequestError(
             f"repeat: {repeat!r} was given; 'reuse' and 'new' are allowed.", hint="Nothing was sent."
+        )
+    if not str(thread).isprintable():
+        raise InvalidRequestError(
+            f"thread: {shortened(ascii(thread), 80)} was given; printable text is allowed.", hint="Nothing was sent."
         )
     request = with_model(gateway, request)
     body = request.body()
@@ -230,7 +235,7 @@ class _Attempts:
                 return remembered(submission, task_id)
             case Unsure(claim, submission):
                 with claim:
-                    result = yield from search(self.gateway, claim, submission, self.deadline, patiently=True)
+                    result = yield from search(self.gateway, claim, submission, self.deadline, margin=UNSET_CLOCK)
                     if result.task is None:
                         yield from noted(self.gateway, claim, "unsure" if result.served else "refused")
                         if result.served:
@@ -258,14 +263,19 @@ class _Attempts:
                         return (yield from self._send(claim))
                     if self.gateway.honoured and submission.account == self.submission.account:
                         self.lost = self.lost or not self.paged
+                        yield Do(self.gateway.ledger.send_again, (claim,))
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
                         return (yield from self._search_and_send(claim, submission))
+            case Accepted() | Repeated() | Elsewhere():
+                pass
+            case other:
+                raise ConfigurationError(f"The ledger answered {other!r} to begin().")
         return begun  # type: ignore[no-any-return]  # what a wish is granted with is Any
 
     def _search_and_send(self, claim: Claim, submission: Submission) -> Flow[VideoTask]:
         """Send again what may have been accepted, unless the list shows it, or cannot rule it out."""
-        result = yield from search(self.gateway, claim, submission, self.last_send)
+        result = yield from search(self.gateway, claim, submission, self.last_send, margin=UNSET_CLOCK)
         if result.task is not None:
             return result.task
         if result.doubt is not None and not self.resend:
@@ -273,6 +283,7 @@ class _Attempts:
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
         self.lost = self.lost or not self.paged
+        yield Do(self.gateway.ledger.send_again, (claim,))
         return (yield from self._send(claim))
 
     def _send(self, claim: Claim) -> Flow[VideoTask]:

@@ -41,6 +41,7 @@ MIGRATIONS: Final = (
         adopted integer not null default 0,
         reuses text,
         intended_at real not null,
+        sent_at real not null,
         outcome text,
         files text not null default '[]'
     ) strict;
@@ -65,9 +66,11 @@ _ELSEWHERE: Final = (
     "remember submissions in this process only."
 )
 
+_MEANWHILE: Final = "Whether anything was sent is not changed by that. See what else uses the ledger."
+
 _ROW: Final = """
     select s.key, s.gateway, s.account, s.dialect, s.body, s.digest, s.thread, coalesce(r.state, s.state) as state,
-        coalesce(r.task_id, s.task_id) as task_id, s.intended_at, coalesce(r.outcome, s.outcome) as outcome,
+        coalesce(r.task_id, s.task_id) as task_id, s.intended_at, s.sent_at, coalesce(r.outcome, s.outcome) as outcome,
         coalesce(r.files, s.files) as files, s.reuses, s.adopted
     from submission s left join submission r on r.key = s.reuses
 """
@@ -86,30 +89,40 @@ class _SQLLedger(ABC):
         _ledgers.add(self)
 
     def begin(self, submission: Submission, repeat: bool = True) -> Begun:
+        begun: Begun | None = None
+        try:
+            with self._turn() as db:
+                begun = self._begun(db, submission, repeat=repeat)
+        except BaseException:
+            if isinstance(begun, New | Unsure):
+                begun.claim.__exit__()
+            raise
+        return begun
+
+    def _begun(self, db: sqlite3.Connection, submission: Submission, *, repeat: bool) -> Begun:
         key = submission.key
-        with self._turn() as db:
-            row = self._row(db, key)
-            if row is not None and (row.state == "refused" or _is_lost_copy(row)):
-                row = None
-            if row is not None and (row.gateway, row.digest) != (submission.gateway, submission.digest):
-                return Taken(row)
-            if row is not None and row.task_id is not None:
-                return Accepted(row, row.task_id)
-            if row is not None and row.reuses is not None:
-                earlier = self._row(db, row.reuses)
-                assert earlier is not None
-                return Repeated(earlier)
-            if row is None and not repeat and (found := self._repeated(db, submission)) is not None:
-                return Repeated(found)
-            if (claim := self._claim(key)) is None:
-                return Elsewhere()
-            if row is not None:
-                return Unsure(claim, row)
-            try:
-                return New(claim, self._intend(db, submission))
-            except BaseException:
-                claim.__exit__()
-                raise
+        row = self._row(db, key)
+        if row is not None and (row.state == "refused" or _is_lost_copy(row)):
+            row = None
+        if row is not None and (row.gateway, row.digest) != (submission.gateway, submission.digest):
+            return Taken(row)
+        if row is not None and row.task_id is not None:
+            return Accepted(row, row.task_id)
+        if row is not None and row.reuses is not None:
+            earlier = self._row(db, row.reuses)
+            assert earlier is not None
+            return Repeated(earlier)
+        if row is None and not repeat and (found := self._repeated(db, submission)) is not None:
+            return Repeated(found)
+        if (claim := self._claim(key)) is None:
+            return Elsewhere()
+        if row is not None:
+            return Unsure(claim, row)
+        try:
+            return New(claim, self._intend(db, submission))
+        except BaseException:
+            claim.__exit__()
+            raise
 
     def resume(self, key: str) -> Unsure | Accepted | Elsewhere | None:
         with self._turn() as db:
@@ -123,8 +136,13 @@ class _SQLLedger(ABC):
             claim = self._claim(row.key)
             return Elsewhere() if claim is None else Unsure(claim, row)
 
+    def send_again(self, claim: Claim) -> None:
+        with self._turn() as db:
+            db.execute("update submission set sent_at = ? where key = ?", (self._clock(), claim.key))
+
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._turn() as db:
+            self._check_there(db, claim)
             reuses = None
             if task_id is not None:
                 holder = db.execute(
@@ -152,8 +170,8 @@ class _SQLLedger(ABC):
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
         with self._turn() as db:
-            row = self._row(db, claim.key)
-            if row is not None and row.task_id in task_ids:
+            row = self._check_there(db, claim)
+            if row.task_id in task_ids:
                 self._discard(claim)
                 return row.task_id
             for task_id in task_ids:
@@ -249,8 +267,8 @@ class _SQLLedger(ABC):
         now = self._clock()
         db.execute(
             "insert or replace into submission"
-            " (key, gateway, account, dialect, body, digest, thread, state, intended_at)"
-            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
+            " (key, gateway, account, dialect, body, digest, thread, state, intended_at, sent_at)"
+            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?8, ?8)",
             (
                 submission.key,
                 submission.gateway,
@@ -269,28 +287,42 @@ class _SQLLedger(ABC):
     def _row(self, db: sqlite3.Connection, key: str) -> Submission | None:
         return next(_submissions(db.execute(_ROW + "where s.key = ?", (key,))), None)
 
+    def _check_there(self, db: sqlite3.Connection, claim: Claim) -> Submission:
+        """The claim's row. Raise where it was taken out meanwhile: what came of it would be written down nowhere."""
+        row = self._row(db, claim.key)
+        if row is None:
+            raise ConfigurationError(f"The ledger has lost {claim.key} while it was being sent.", hint=_MEANWHILE)
+        return row
+
     @contextmanager
     def _turn(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
         """One transaction; nobody else writes during it."""
-        with self._lock, self._explained():
-            if self._db is None:
-                self._db = self._open()
-            db = self._db
-            db.execute("begin" if reading else "begin immediate")
-            try:
-                yield db
-            except BaseException:
-                _roll_back(db)
-                raise
-            try:
-                db.execute("commit")
-            except BaseException:
-                _roll_back(db)
-                raise
+        lock = self._lock
+        if not lock.acquire(timeout=_PATIENCE):
+            raise ConfigurationError(f"{self!r} was busy for {_PATIENCE:g} s.", hint=_MEANWHILE)
+        try:
+            with self._explained():
+                if self._db is None:
+                    self._db = self._open()
+                db = self._db
+                db.execute("begin" if reading else "begin immediate")
+                try:
+                    yield db
+                    db.execute("commit")
+                except BaseException:
+                    _roll_back(db)
+                    raise
+        finally:
+            lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        yield
+        """Our error for SQLite's, the file system's, and those of texts that no database can hold."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or str(error)
+            raise ConfigurationError(f"{self!r} cannot be used: {said}.", hint=_ELSEWHERE) from error
 
     @abstractmethod
     def _open(self) -> sqlite3.Connection:
@@ -382,14 +414,6 @@ class SQLiteLedger(_SQLLedger):
             (self._clock() - self._keep,),
         )
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            said = getattr(error, "strerror", None) or str(error)
-            raise ConfigurationError(f"The ledger {self.path} cannot be used: {said}.", hint=_ELSEWHERE) from error
-
     def _claim(self, key: str) -> Claim | None:
         lock = _connect(self._claim_path(key), 0.0)
         try:
@@ -439,6 +463,8 @@ class MemoryLedger(_SQLLedger):
 
     def _forked(self) -> None:
         super()._forked()
+        # A child begins with nothing: the parent may have been in the middle of writing.
+        self._before_fork, self._db = self._db, None
         self._claimed.clear()
 
 

@@ -31,6 +31,7 @@ class Submission:
         state: What is known of its fate.
         task_id: The gateway's task, once accepted.
         intended_at: When it was first to be sent, in seconds since the epoch.
+        sent_at: When it was last to be sent.
         outcome: How the task ended, once that was seen.
         files: Where its videos were saved, once all of them were.
         reuses: The key of the earlier submission whose task this one was given, where it was.
@@ -47,6 +48,7 @@ class Submission:
     state: State = "intended"
     task_id: str | None = None
     intended_at: float = 0.0
+    sent_at: float = 0.0
     outcome: Outcome | None = None
     files: tuple[str, ...] = ()
     reuses: str | None = None
@@ -175,6 +177,10 @@ class Ledger(Protocol):
 
     def resume(self, key: str) -> Unsure | Accepted | Elsewhere | None:
         """The right to find out about an unresolved submission. None where there is none to find out about."""
+        ...
+
+    def send_again(self, claim: Claim) -> None:
+        """Write down that it is about to be sent once more."""
         ...
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
