@@ -336,7 +336,7 @@ def test_what_the_tool_gives_up_the_retry_layer_sends_again(sandbox, tools, run)
 def test_a_page_in_place_of_an_answer_is_looked_for_before_it_is_sent_again(sandbox, tools, run):
     sandbox.script("create", "html_200", accept=False)
     state = run(agent(tools(), [create()], middleware=[ToolRetryMiddleware()]), ASKED)
-    assert (sandbox.creates, posts(sandbox), lists(sandbox)) == (1, 2, 1)
+    assert (sandbox.creates, posts(sandbox), lists(sandbox)) == (1, 2, 4)
     assert of(answers(state)[0])[0] == tasks(sandbox)[0]
 
 

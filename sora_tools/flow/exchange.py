@@ -198,7 +198,8 @@ def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
 
 def _leads_home(gateway: Gateway, call: Call[T], reply: Reply) -> bool:
     """Whether it is a redirect to look at what was made (Post/Redirect/Get), rather than to where the API is."""
-    where = joined(gateway.settings.url(call.path), reply.headers.get("location", ""))
+    location = reply.headers.get("location", "")
+    where = joined(gateway.settings.url(call.path), location) if location else None
     return reply.status in (301, 302) and where is not None and origin(where) == gateway.settings.origin
 
 

@@ -47,6 +47,8 @@ _LONGEST_TIMEOUT: Final = 10_000_000
 _TICK: Final = 0.05
 """Seconds a sweep naps at most, because a wait that joins may be due before all others."""
 
+_GATHERING: Final = 0.25
+"""Seconds from one round to the next at least: those who join in them are answered together."""
 
 SHORTEST: Final = 1.0
 """Seconds between two looks of one wait at least."""
@@ -416,6 +418,8 @@ def sweep(gateway: Gateway, board: Board) -> Flow[None]:
                 yield Sleep(min(nap, _TICK))
             else:
                 yield from _round(gateway, board)
+                if board.wanted():
+                    yield Sleep(_GATHERING)
     except BaseException:
         board.give_up()
         raise

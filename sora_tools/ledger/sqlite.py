@@ -296,7 +296,7 @@ class _SQLLedger(ABC):
 
     @contextmanager
     def _turn(self, *, reading: bool = False) -> Iterator[sqlite3.Connection]:
-        """One transaction; nobody else writes during it."""
+        """One transaction, during which nobody else writes; or, for reading, one statement."""
         lock = self._lock
         if not lock.acquire(timeout=_PATIENCE):
             raise ConfigurationError(f"{self!r} was busy for {_PATIENCE:g} s.", hint=_MEANWHILE)
@@ -305,7 +305,10 @@ class _SQLLedger(ABC):
                 if self._db is None:
                     self._db = self._open()
                 db = self._db
-                db.execute("begin" if reading else "begin immediate")
+                if reading:  # one statement, which is a whole by itself
+                    yield db
+                    return
+                db.execute("begin immediate")
                 try:
                     yield db
                     db.execute("commit")
@@ -530,7 +533,7 @@ def _roll_back(db: sqlite3.Connection) -> None:
 
 
 def _submissions(rows: sqlite3.Cursor) -> Iterator[Submission]:
-    for row in rows:
+    for row in rows.fetchall():  # or its lock would last as long as the cursor
         told: dict[str, Any] = dict(row)
         told["body"], told["files"] = json.loads(told["body"]), tuple(json.loads(told["files"]))
         yield Submission(**{**told, "adopted": bool(told["adopted"])})
