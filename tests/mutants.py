@@ -53,7 +53,8 @@ class Verdict(NamedTuple):
     said: str
 
 
-SUBMIT, RECONCILE, DOWNLOAD, PARTS = (f"flow/{name}.py" for name in ("submit", "reconcile", "download", "parts"))
+SUBMIT, RECONCILE, DOWNLOAD = (f"flow/{name}.py" for name in ("submit", "reconcile", "download"))
+PARTS = "parts.py"
 SQLITE, SUBMISSIONS, SHARED = "ledger/sqlite.py", "ledger/submissions.py", "client/shared.py"
 SORA, ASYNC_SORA, TRANSPORT = "client/sora.py", "client/async_sora.py", "client/transport.py"
 

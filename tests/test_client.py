@@ -7,6 +7,7 @@ import gc
 import inspect
 import multiprocessing
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -40,7 +41,9 @@ from sora_tools import (
     VideoTask,
     WaitTimeoutError,
 )
+from sora_tools.addresses import origin
 from sora_tools.events import Downloading, Saved, Submitted
+from sora_tools.flow.download import file_name
 from sora_tools.sandbox import Sandbox
 
 QUICK = Retry(attempts=4, budget=40.0, first=0.0, longest=0.0)
@@ -463,7 +466,7 @@ def test_addresses_are_made_whole(drive: Drive, tmp_path: Path, given: str, addr
     (generation,) = task.generations
     assert (generation.url, generation.thumbnail_url) == (address, "https://gateway.test/t.webp")
     (file,) = drive("https://gateway.test/proxy", "download", task, tmp_path, settings=settings)
-    assert file.name == "task_1-gen_1.mp4"
+    assert re.fullmatch(r"task_1-gen_1-[0-9a-f]{8}\.mp4", file.name)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +497,8 @@ def test_a_folder_that_cannot_be_made_is_found_before_anything_is_paid(
 
 
 def test_a_file_that_cannot_be_written_is_named_and_not_created_again(drive: Drive, tmp_path: Path) -> None:
-    (tmp_path / "task_1-gen_1.mp4").mkdir()
+    named = VideoTask(task_id="task_1", status="succeeded", generations=[{"generation_id": "gen_1"}])
+    (tmp_path / f"{file_name(origin('https://g.test'), named, 0)}.mp4").mkdir()
     with pytest.raises(DownloadError, match="could not be written") as caught:
         drive("https://g.test", "download", "task_1", tmp_path, settings={"transport": serving("/1.mp4")})
     assert (caught.value.retryable, caught.value.charged, caught.value.task_id) == (False, "yes", "task_1")
@@ -526,7 +530,7 @@ def test_a_fresh_look_may_show_variants_in_another_order(drive: Drive, tmp_path:
 
     transport = httpx.MockTransport(answer)
     for file in drive("https://g.test", "download", "task_1", tmp_path, settings={"transport": transport}):
-        assert f"/{file.stem[-1]}".encode() in file.read_bytes()
+        assert f"/{file.stem[len('task_1-gen_')]}".encode() in file.read_bytes()
 
 
 @pytest.mark.parametrize("location", ["http://[oops", "https://h:99999/x", "http://cdn.test/x", "file:///etc/passwd"])

@@ -28,11 +28,12 @@ from sora_tools import (
     VideoTask,
     WaitTimeoutError,
 )
+from sora_tools.addresses import origin
 from sora_tools.events import Downloading, Retrying, Saved
 from sora_tools.flow import ALONE, Gateway, Tell, download, generate
 from sora_tools.flow.download import file_name
-from sora_tools.flow.parts import is_whole_film, validator_of
 from sora_tools.ledger.sqlite import ForgetfulLedger, MemoryLedger
+from sora_tools.parts import is_whole_film, validator_of
 from sora_tools.wire import Reply
 
 TASK = "task_01jy8k72axednrjcnvmkwpqp11"
@@ -61,7 +62,12 @@ def rest(first: int, *chunks: Any, total: int | str = len(FILM), **headers: str)
     return reply(206, "", content_type="video/mp4", content_range=span, **headers), list(chunks or (FILM[first:],))
 
 
-def part_of(validator: str | None, name: str = f"{TASK}-gen_1") -> str:
+HERE = origin("https://gateway.test")
+NAME = file_name(HERE, task(), 0)
+FILE = f"{NAME}.mp4"
+
+
+def part_of(validator: str | None, name: str = NAME) -> str:
     coded = urlsafe_b64encode((validator or "").encode()).decode().rstrip("=")
     return f"{name}.mp4.{coded}.part" if coded else f"{name}.mp4.part"
 
@@ -89,7 +95,7 @@ def test_a_film_has_its_name_only_when_it_is_whole(gateway: Gateway, clock: Cloc
 
     play = Play(clock, [], files=[film(FILM[:20], second, content_length=str(len(FILM)))])
     (generation,) = play.run(download(gateway, task(), tmp_path / "new")).generations
-    assert generation.file == tmp_path / "new" / f"{TASK}-gen_1.mp4"
+    assert generation.file == tmp_path / "new" / FILE
     assert generation.file.read_bytes() == FILM
     assert [name.endswith(".part") for name in seen[0]] == [True]
     assert names(tmp_path / "new") == [generation.file.name]
@@ -116,7 +122,7 @@ def test_what_may_pass_is_fetched_again_from_its_beginning(
 ) -> None:
     play = Play(clock, [], files=[first, film()])
     play.run(download(gateway, task(), tmp_path))
-    assert (tmp_path / f"{TASK}-gen_1.mp4").read_bytes() == FILM
+    assert (tmp_path / FILE).read_bytes() == FILM
     assert len(names(tmp_path)) == 1
     assert [type(event) for event in play.events].count(Retrying) == 1
 
@@ -185,7 +191,10 @@ def test_a_film_already_there_is_not_fetched_again(gateway: Gateway, clock: Cloc
 def test_a_variant_without_an_address_is_left_out(gateway: Gateway, clock: Clock, tmp_path: Path) -> None:
     play = Play(clock, [], files=[film()])
     finished = play.run(download(gateway, task({"generation_id": "a"}, {"url": ADDRESS}), tmp_path))
-    assert [generation.file for generation in finished.generations] == [None, tmp_path / f"{TASK}-2.mp4"]
+    assert [generation.file for generation in finished.generations] == [
+        None,
+        tmp_path / f"{file_name(HERE, finished, 1)}.mp4",
+    ]
 
 
 def test_the_length_of_a_coded_answer_is_not_the_files(gateway: Gateway, clock: Clock, tmp_path: Path) -> None:
@@ -196,7 +205,6 @@ def test_the_length_of_a_coded_answer_is_not_the_files(gateway: Gateway, clock: 
 
 # --- resuming ---------------------------------------------------------------------------------------------------
 
-FILE = f"{TASK}-gen_1.mp4"
 RESUMED = {"range": "bytes=50-", "if-range": '"v1"'}
 CUTS = [
     tagged(FILM[:50]),
@@ -424,7 +432,7 @@ def test_every_version_fits_into_a_name(
     gateway.retry = Retry(attempts=1)
     with pytest.raises(DownloadError):
         Play(clock, [], files=[film(FILM[:50], **{header: validator})]).run(download(gateway, given, folder))
-    assert names(folder) == [part_of(validator, file_name(given, 0))]
+    assert names(folder) == [part_of(validator, file_name(HERE, given, 0))]
     play = Play(clock, [], files=[rest(50)])
     (generation,) = play.run(download(gateway, given, folder)).generations
     assert play.asked == [{"range": "bytes=50-", "if-range": validator}]
@@ -445,7 +453,7 @@ def test_what_cannot_be_told_apart_is_begun_anew_and_not_left_behind(
     assert (play.asked, names(tmp_path)) == ([{}], [FILE])
 
 
-@pytest.mark.parametrize("name", ["deadbeef", "v1", "IA", "_w", "A" * 200, "Inh5eiI=", "InYxIgAA"], ids=str)
+@pytest.mark.parametrize("name", ["deadbeef", "v1", "IA", "_w", "A" * 180, "Inh5eiI=", "InYxIgAA"], ids=str)
 def test_a_part_named_by_nobody_we_know_is_not_resumed(
     gateway: Gateway, clock: Clock, tmp_path: Path, name: str
 ) -> None:
@@ -456,7 +464,7 @@ def test_a_part_named_by_nobody_we_know_is_not_resumed(
 
 
 def test_the_parts_of_other_videos_are_left_alone(gateway: Gateway, clock: Clock, tmp_path: Path) -> None:
-    others = [f"{TASK}-gen_12.mp4.part", f"{TASK}-gen_1.mp4.x.y.part", f"x{FILE}.part", f"{FILE}.part2", f"{TASK}.mp4"]
+    others = [f"{NAME}2.mp4.part", f"{FILE}.x.y.part", f"x{FILE}.part", f"{FILE}.part2", f"{TASK}.mp4"]
     for name in others:
         (tmp_path / name).write_bytes(b"theirs")
     Play(clock, [], files=[film()]).run(download(gateway, task(), tmp_path))
@@ -830,29 +838,57 @@ def test_near_a_deadline_bytes_may_take_what_is_left(gateway: Gateway, clock: Cl
 # --- names ------------------------------------------------------------------------------------------------------
 
 
+def named(where: str, *generation_ids: str | None, task_id: str = TASK) -> list[str]:
+    made = task(*({"generation_id": one, "url": ADDRESS} for one in generation_ids), task_id=task_id)
+    return [file_name(where, made, index) for index in range(len(generation_ids))]
+
+
 def test_two_tasks_may_call_their_videos_alike(gateway: Gateway, clock: Clock, tmp_path: Path) -> None:
     play = Play(clock, [], files=[film(), film(FILM + b"another")])
     for task_id in ("task_a", "task_b"):
         play.run(download(gateway, task({"generation_id": "0", "url": ADDRESS}, task_id=task_id), tmp_path))
-    assert names(tmp_path) == ["task_a-0.mp4", "task_b-0.mp4"]
+    assert [name[: -len("-12345678.mp4")] for name in names(tmp_path)] == ["task_a-0", "task_b-0"]
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 2
 
 
-def test_variants_without_ids_are_told_apart_by_their_place() -> None:
-    unnamed = task({"url": ADDRESS}, {"url": ADDRESS})
-    assert [file_name(unnamed, index) for index in (0, 1)] == [f"{TASK}-1", f"{TASK}-2"]
+def test_a_video_that_another_tasks_video_is_called_like_is_saved_beside_it(
+    gateway: Gateway, clock: Clock, tmp_path: Path
+) -> None:
+    alike = "gen_01jy8k72axednrjcnvmkwpqp11"
+    play = Play(clock, [], files=[film(), film(FILM + b"another")])
+    for task_id in ("task_a", "task_b"):
+        play.run(download(gateway, task({"generation_id": alike, "url": ADDRESS}, task_id=task_id), tmp_path))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 2
 
 
-def test_an_id_that_is_the_videos_alone_is_its_name() -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (named(HERE, "7"), named("https://other.test", "7")),
+        (named(HERE, "7"), named(HERE, "7", task_id="task_other")),
+        (named(HERE, "Video"), named(HERE, "video")),
+        (named(HERE, "a/b"), named(HERE, "a_b")),
+        (named(HERE, "x" * 300), named(HERE, "x" * 301)),
+        (named(HERE, "任务"), named(HERE, "")),
+    ],
+)
+def test_two_videos_never_share_a_file(one: list[str], other: list[str]) -> None:
+    names = [*one, *other]
+    assert len({name.casefold() for name in names}) == 2
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,109}", name) for name in names)
+
+
+@pytest.mark.parametrize("given", [(None, None), ("7", "7"), ("", "")])
+def test_variants_are_told_apart_by_their_place_where_their_ids_do_not(given: tuple[str | None, ...]) -> None:
+    first, second = named(HERE, *given)
+    assert first.startswith(f"{TASK}-1-")
+    assert second.startswith(f"{TASK}-2-")
+
+
+def test_an_id_that_tells_its_time_is_its_name_by_itself() -> None:
     alone = "gen_01jy8k72axednrjcnvmkwpqp11"
-    assert file_name(task({"generation_id": alone, "url": ADDRESS}), 0) == alone
-
-
-def test_ids_that_no_file_can_carry_give_names_that_differ() -> None:
-    odd = ["a/b", "a_b", "a.b", "任务", "", "x" * 300, "x" * 301]
-    given = [file_name(task({"generation_id": generation_id, "url": ADDRESS}), 0) for generation_id in odd]
-    assert len(set(given)) == len(odd)
-    assert all(name.isascii() and "/" not in name and "." not in name and len(name) < 120 for name in given)
+    assert re.fullmatch(f"{alone}-[0-9a-f]{{8}}", named(HERE, alone)[0])
+    assert named(HERE, alone) == named(HERE, alone)
 
 
 # --- generate ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ the gateway's origin only. A dead address is renewed by one look, never by a new
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import re
@@ -19,11 +20,11 @@ from typing import Final, NoReturn
 from ..addresses import joined
 from ..errors import ConfigurationError, DownloadError, SoraError, masked
 from ..events import Downloading, Saved
+from ..parts import Part, is_whole_film, validator_of
 from ..schemas import Generation, VideoTask
 from ..wire import Reply, typeid_time
 from .exchange import Gateway, persist, unquoted
 from .look import note_end, query, successful
-from .parts import Part, is_whole_film, validator_of
 from .wishes import Do, Flow, More, Open, Tell
 
 _MOST_REDIRECTS: Final = 5
@@ -67,7 +68,7 @@ def download(
         raise DownloadError(error.message, hint=_ELSEWHERE, retryable=False, task_id=task.task_id) from error
     generations = []
     for index, generation in enumerate(task.generations):
-        path = folder / f"{file_name(task, index)}.mp4"
+        path = folder / f"{file_name(gateway.settings.origin, task, index)}.mp4"
         saved = generation.url is not None
         if saved and not (yield Do(is_whole_film, (path,))):
             yield from _save(gateway, task, index, path, math.inf if deadline is None else deadline)
@@ -260,13 +261,22 @@ def _patience(gateway: Gateway, deadline: float) -> float:
     return min(gateway.settings.timeout, left)
 
 
-def file_name(task: VideoTask, index: int) -> str:
-    """A file's name without its ending, made of ids. Two videos never share one."""
-    given = task.generations[index].generation_id or str(index + 1)
-    if typeid_time(given) is None:  # only a TypeID is the video's alone
-        given = f"{task.task_id}-{given}"
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", given)[:100]
-    return name if name == given else f"{name}-{sha256(given.encode()).hexdigest()[:8]}"
+def file_name(where: str, task: VideoTask, index: int) -> str:
+    """A file's name without its ending: an id to read, and a fingerprint of all that makes the video this one.
+
+    Two videos never share a name: gateways count from one, give ids that differ in their case, and give one id twice.
+
+    Args:
+        where: Origin of the gateway.
+        task: The task.
+        index: Which of its generations.
+    """
+    ids = [generation.generation_id for generation in task.generations]
+    own = ids[index] if ids.count(ids[index]) == 1 else None
+    given = own or f"{ids[index] or ''}#{index + 1}"
+    told = own if own and typeid_time(own) else f"{task.task_id}-{own or index + 1}"
+    fingerprint = sha256(json.dumps([where, task.task_id, given]).encode()).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', told)[:100]}-{fingerprint}"
 
 
 def folder_made(folder: Path) -> None:
