@@ -32,6 +32,7 @@ from sora_tools import (
     DownloadError,
     EndpointUnavailableError,
     LostReplyError,
+    MemoryLedger,
     NotSentError,
     Retry,
     Sora,
@@ -477,6 +478,31 @@ def test_a_video_behind_an_address_that_may_not_be_fetched_is_none(drive: Drive,
     with pytest.raises(TaskFailedError) as caught:
         drive("https://gateway.test", "wait", "task_1", settings={"transport": serving(given)})
     assert caught.value.task.failure.kind == "no_output"
+
+
+def test_a_listener_that_fails_changes_nothing(
+    drive: Drive, box: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def listen(event: Any) -> None:
+        raise ValueError(type(event).__name__)
+
+    task = drive(box.base_url, "generate", VIDEO, directory=tmp_path, on_event=listen)
+    assert ([one.file.exists() for one in task.generations], box.creates) == ([True], 1)
+    failed = [str(record.exc_info[1]) for record in caplog.records if record.name == "sora_tools"]
+    assert {"Submitted", "Seen", "Downloading", "Saved"} <= set(failed)
+
+
+def test_what_the_ledger_cannot_take_down_is_in_the_log(
+    drive: Drive, box: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Jammed(MemoryLedger):
+        def settle(self, *_: Any) -> None:
+            raise OSError("disk full")
+
+    task = drive(box.base_url, "create", VIDEO, key="k", settings={"ledger": Jammed()})
+    assert [record.getMessage() for record in caplog.records if record.name == "sora_tools"] == [
+        f"The ledger could not take down that k became {task.task_id}: disk full"
+    ]
 
 
 def test_a_folder_that_cannot_be_made_is_named(drive: Drive, tmp_path: Path) -> None:

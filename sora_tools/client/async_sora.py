@@ -17,7 +17,7 @@ from ..errors import ConfigurationError, LostReplyError, NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
-from .shared import AnyRequest, Client, Files, Listener, Run, files
+from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
     DIRECT,
     FRESH,
@@ -178,8 +178,10 @@ class AsyncSora(Client):
             case Do(work, arguments):
                 return await asyncio.shield(connections.apart(asyncio.to_thread(work, *arguments)))
             case Tell(event):
-                told = run.tell(event)
-                return await told if inspect.isawaitable(told) else None
+                with overheard():
+                    told = run.tell(event)
+                    if inspect.isawaitable(told):
+                        await told
             case Finish(flow, patience):
                 return await self._finish(connections, flow, patience, run.on_event)
             case Look():

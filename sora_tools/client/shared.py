@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
@@ -16,7 +18,7 @@ from ..addresses import origin
 from ..config import DEFAULT_TIMEOUT, LARGEST_REPLY, LARGEST_VIDEO, settings
 from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
-from ..events import Event
+from ..events import Event, NotRecorded
 from ..flow import Flow, Gateway, Open, Send
 from ..ledger import Ledger
 from ..ledger import ledger as named_ledger
@@ -24,6 +26,8 @@ from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect
 from .redaction import keep
+
+logger = logging.getLogger("sora_tools")
 
 W = TypeVar("W")
 AnyRequest = VideoRequest | Mapping[str, Any] | str
@@ -182,7 +186,20 @@ class Run(Generic[W]):
     later_chunks: Any = None
 
     def tell(self, event: Event) -> Any:
+        """What the listener returns, to be awaited where it can be."""
+        if isinstance(event, NotRecorded):
+            became = f" became {event.task.task_id}" if event.task else ""
+            logger.warning("The ledger could not take down that %s%s: %s", event.key, became, event.error)
         return self.on_event(event) if self.on_event is not None else None
+
+
+@contextmanager
+def overheard() -> Iterator[None]:
+    """Let a listener's own trouble be no more than a line in the log: what is paid for goes on."""
+    try:
+        yield
+    except Exception:
+        logger.exception("An on_event listener failed")
 
 
 def files(task: VideoTask) -> Files:

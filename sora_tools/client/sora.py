@@ -19,7 +19,7 @@ from ..errors import NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
-from .shared import AnyRequest, Client, Files, Listener, Run, files
+from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
     DIRECT,
     FRESH,
@@ -69,7 +69,8 @@ class Sora(Client):
             repeat: What to do where this thread has asked for the very same before, under another key, and that has
                 not ended or its fate is unknown: ``"reuse"`` that task, or make a ``"new"`` one.
             resend: Send again what was sent with this key and never answered. It may be paid twice.
-            on_event: Is told of every nap before a further try, and of the acceptance.
+            on_event: Is told of every nap before a further try, and of the acceptance. What it raises is logged,
+                to ``sora_tools``, and changes nothing.
             **fields: Fields of VideoRequest, on top of ``request``.
 
         Returns:
@@ -239,7 +240,8 @@ class Sora(Client):
             case Do(work, arguments):
                 return work(*arguments)
             case Tell(event):
-                run.tell(event)
+                with overheard():
+                    run.tell(event)
             case Finish(flow, patience):
                 return self._finish(connections, flow, patience, run.on_event)
             case Look():
