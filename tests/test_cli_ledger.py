@@ -116,6 +116,20 @@ def test_resume_leaves_another_gateways_alone_and_says_so(run, monkeypatch):
     assert re.search(r"There are more for http://127.0.0.1:\d+", result.stderr)
 
 
+def test_resume_of_one_that_another_gateway_has_names_it(run, sandbox, monkeypatch):
+    run("create", "fly man", *SMALL, "--key", "a")
+    monkeypatch.setenv("SORA_BASE_URL", "http://127.0.0.1:9")
+    result = run("ledger", "resume", "a")
+    assert (result.exit_code, sandbox.base_url in result.stderr, "--base-url" in result.stderr) == (2, True, True)
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "a"], ["forget", "a"], ["export"]], ids=" ".join)
+def test_looking_into_a_ledger_that_is_not_there_makes_none(run, tmp_path, command):
+    result = run("ledger", *command, "--ledger", "none.sqlite")
+    assert "There is no ledger at" in result.stderr
+    assert not (tmp_path / "none.sqlite").exists()
+
+
 def test_what_may_be_paid_for_is_not_forgotten_by_accident(run, sandbox, tmp_path):
     task_id = run("create", "fly man", *SMALL, "--key", "a").stdout.strip()
     refused = run("ledger", "forget", task_id)

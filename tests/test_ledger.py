@@ -691,7 +691,7 @@ def test_what_is_finished_is_taken_out_after_its_age_and_nothing_else(file: Path
         return {row.key for row in later.submissions()}
 
     assert len(left(9)) == 7
-    assert left(11) == {"unsure", "intended", "seen", "running"}
+    assert left(11) == {"unsure", "intended", "running"}
 
 
 def test_a_full_disk_is_a_clear_error_and_the_next_write_goes_well(file: Path) -> None:

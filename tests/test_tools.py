@@ -239,7 +239,7 @@ def test_create_then_query_to_a_file(invoke, tmp_path):
         "width": 854,
         "height": 480,
         "duration": 5.0,
-        "file": str(tmp_path / "task_1-gen_1.mp4"),
+        "file": str(*tmp_path.iterdir()),
     }
     assert Path(video["file"]).read_bytes() == MP4
     assert len(gateway.sent) == 1

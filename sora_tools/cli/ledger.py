@@ -16,6 +16,7 @@ from .. import ledger as ledgers
 from ..client.sora import Sora
 from ..errors import InvalidRequestError, SoraError, TaskNotFoundError
 from ..ledger import Submission
+from ..ledger.sqlite import MemoryLedger, SQLiteLedger
 from ..schemas import shortened
 from ..screen import err, plain, watching
 from .reporting import AsJson, Ledger, Result, command, exit_code, finish, option, reporting
@@ -37,7 +38,7 @@ def _list(
 ) -> None:
     """Show the submissions, newest first."""
     with reporting(as_json=as_json):
-        rows = ledgers.ledger(ledger).submissions()
+        rows = _book(ledger).submissions()
         if unfinished:
             rows = [row for row in rows if _is_open(row)]
         if not rows:
@@ -49,7 +50,7 @@ def _list(
 def show(name: Name, ledger: Ledger = None, as_json: AsJson = False) -> None:
     """Show all that is known of one submission."""
     with reporting(as_json=as_json):
-        row = _named(ledgers.ledger(ledger), name)
+        row = _named(_book(ledger), name)
         told = {name: value for name, value in _document(row).items() if value not in (None, [], "")}
         text = "\n".join(f"{name:<12} {plain(_text(value))}" for name, value in told.items())
         finish(Result(_document(row), text), as_json=as_json)
@@ -64,7 +65,7 @@ def forget(
 ) -> None:
     """Take a submission out, so that its key may be used anew."""
     with reporting(as_json=as_json):
-        book = ledgers.ledger(ledger)
+        book = _book(ledger)
         row = _named(book, name)
         if not (row.finished or yes):
             raise InvalidRequestError(
@@ -81,7 +82,7 @@ def forget(
 def export(ledger: Ledger = None) -> None:
     """Print every submission, oldest first, one JSON object a line."""
     with reporting():
-        for row in reversed(ledgers.ledger(ledger).submissions()):
+        for row in reversed(_book(ledger).submissions()):
             print(json.dumps(_document(row)))
 
 
@@ -99,7 +100,7 @@ def resume(
     """Take every unfinished submission on: look for it, wait, download. Nothing is ever created."""
     book, here = sora.gateway.ledger, sora.gateway.settings.origin
     if names:
-        rows = [_named(book, name) for name in names]
+        rows = [_ours(book, name, here) for name in names]
     else:
         open_rows = [row for row in reversed(book.submissions()) if _is_open(row)]
         rows = [row for row in open_rows if row.gateway == here]
@@ -130,6 +131,27 @@ def _taken_on(sora: Sora, row: Submission, timeout: float, directory: Path) -> t
 def _is_open(row: Submission) -> bool:
     """Whether there is something left to do, and not another submission's task that this one was given."""
     return not row.finished and row.reuses is None
+
+
+def _book(given: str | None) -> ledgers.Ledger:
+    """The ledger. A file that is not there is not made by looking into it."""
+    book = ledgers.ledger(given)
+    if isinstance(book, SQLiteLedger) and not book.path.exists():
+        err.print(f"There is no ledger at {plain(str(book.path))} yet.", style="dim")
+        return MemoryLedger()
+    return book
+
+
+def _ours(book: ledgers.Ledger, name: str, here: str) -> Submission:
+    """A submission to this gateway: no other one knows of its task."""
+    row = _named(book, name)
+    if row.gateway == here:
+        return row
+    raise InvalidRequestError(
+        f"{row.key} was sent to {row.gateway}, and this is {here}.",
+        hint="Nothing was asked. Resume it with its --base-url.",
+        key=row.key,
+    )
 
 
 def _named(book: ledgers.Ledger, name: str) -> Submission:

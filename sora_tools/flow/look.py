@@ -243,7 +243,10 @@ def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Su
     """
     if not name.isprintable():
         checked_id(name)
-    known: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
+    try:
+        known: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
+    except SoraError as error:
+        raise error.about(charged="unknown") from error.__cause__
     if known is None:
         return checked_id(name), None
     if known.gateway != gateway.settings.origin:

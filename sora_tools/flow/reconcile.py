@@ -48,7 +48,6 @@ _LATEST: Final = 3600.0
 
 _RECENT: Final = 100
 _MOST_PAGES: Final = 100
-HINT: Final = "Do not create it again. Query it by its key: that looks for it at the gateway."
 
 
 class Search(NamedTuple):
@@ -90,7 +89,7 @@ def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | N
                     if submission.account != gateway.settings.account:
                         raise SubmissionUnknownError(
                             "This create was sent with another API key, and another account's list does not show it.",
-                            hint="Do not create it again. Query it by its key, with the API key it was sent with.",
+                            hint=f"Do not create it again. Query it by its key, {key}, with the API key it went with.",
                             key=key,
                         )
                     found = yield from search(gateway, claim, submission, deadline)
@@ -207,13 +206,14 @@ def unknown(reason: SoraError | None, key: str) -> SubmissionUnknownError:
     """The error for a create that was sent, and not found."""
     if isinstance(reason, SubmissionUnknownError):
         return reason
+    hint = f"Do not create it again. Query it by its key, {key}: that looks for it at the gateway."
     if reason is None:
         return SubmissionUnknownError(
-            "An earlier create with this key was sent and never answered.", hint=HINT, key=key
+            "An earlier create with this key was sent and never answered.", hint=hint, key=key
         )
     error = SubmissionUnknownError(
         f"The create was sent and its fate is unknown: {reason.message}",
-        hint=HINT,
+        hint=hint,
         http_status=reason.http_status,
         request_id=reason.request_id,
         task_id=reason.task_id,

@@ -246,7 +246,12 @@ class _Attempts:
 
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
-        begun = yield Do(self.gateway.ledger.begin, (self.submission, self.is_repeat))
+        try:
+            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.is_repeat))
+        except ConfigurationError as error:
+            if not self.sent:
+                error.hint = f"Nothing was sent. {error.hint}"
+            raise
         self.clear = isinstance(begun, New | Taken)
         match begun:
             case Taken(other):

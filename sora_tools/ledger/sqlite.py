@@ -44,7 +44,7 @@ MIGRATIONS: Final = (
         sent_at real not null,
         outcome text,
         files text not null default '[]'
-    ) strict;
+    );
     create unique index submission_task on submission (gateway, task_id);
     create index submission_thread on submission (thread, digest);
     """,
@@ -62,7 +62,7 @@ _NETWORK: Final = re.compile(
 """File systems whose locks do not reach every machine that sees the file."""
 
 _ELSEWHERE: Final = (
-    "Nothing was sent. Set SORA_LEDGER (or ledger=) to a file on a local disk that can be written, or to 'memory' to "
+    "Set SORA_LEDGER (or ledger=) to a file on a local disk that can be written, or to 'memory' to "
     "remember submissions in this process only."
 )
 
@@ -350,7 +350,8 @@ class SQLiteLedger(_SQLLedger):
     Args:
         path: The file. Nothing is opened before its first use; it is made, readable by its owner alone, where there is
             none. Claims are small files beside it.
-        keep_days: Days after which what is finished is taken out, counted from when it was first to be sent.
+        keep_days: Days after which what was refused or seen to have ended is taken out, counted from when it was first
+            to be sent. What may still be paid for and unseen stays.
         clock: Seconds since the epoch.
 
     Every method raises:
@@ -406,14 +407,15 @@ class SQLiteLedger(_SQLLedger):
             raise ConfigurationError(
                 f"The ledger {self.path} was written by a newer sora-tools (version {version} of the file, "
                 f"{len(MIGRATIONS)} is known here).",
-                hint=f"Nothing was sent. Update sora-tools. {_ELSEWHERE.partition('. ')[2]}",
+                hint=f"Update sora-tools. {_ELSEWHERE}",
             )
-        migrate(db, version)
+        if version < len(MIGRATIONS):  # or every opening would write
+            migrate(db, version)
 
     def _prune(self, db: sqlite3.Connection) -> None:
         db.execute(
-            "delete from submission where intended_at < ? and (state = 'refused' or outcome in ('failed', 'cancelled')"
-            " or files <> '[]' or reuses is not null)",
+            "delete from submission where intended_at < ?"
+            " and (state = 'refused' or outcome is not null or reuses is not null)",
             (self._clock() - self._keep,),
         )
 
