@@ -182,6 +182,17 @@ def test_from_a_prompt_to_a_file(drive: Drive, box: Sandbox, tmp_path: Path) -> 
     assert {Submitted, Downloading, Saved} <= {type(event) for event in events}
 
 
+def test_generate_asks_of_create_what_create_can_do(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
+    asked = {"thread": "t", "settings": {"ledger": tmp_path / "ledger.sqlite"}}
+    tasks = [drive(box.base_url, "create", VIDEO, **asked)]
+    tasks += [drive(box.base_url, "generate", VIDEO, repeat=repeat, **asked) for repeat in ("reuse", "new")]
+    assert (len({task.task_id for task in tasks[:2]}), len({task.task_id for task in tasks}), box.creates) == (1, 2, 2)
+    box.script("create", "bad_gateway", accept=False)
+    with pytest.raises(SubmissionUnknownError):
+        drive(box.base_url, "generate", VIDEO, key="lost", **asked)
+    assert drive(box.base_url, "generate", VIDEO, key="lost", resend=True, **asked).status == "succeeded"
+
+
 def test_a_listener_may_be_a_coroutine(box: Sandbox) -> None:
     async def main() -> list[Any]:
         seen: list[Any] = []

@@ -30,7 +30,7 @@ from sora_tools import (
 )
 from sora_tools.addresses import origin
 from sora_tools.events import Downloading, Retrying, Saved
-from sora_tools.flow import ALONE, Gateway, Tell, download, generate
+from sora_tools.flow import ALONE, Gateway, Tell, create, download, generate
 from sora_tools.flow.download import file_name
 from sora_tools.ledger.sqlite import ForgetfulLedger, MemoryLedger
 from sora_tools.parts import is_whole_film, validator_of
@@ -916,7 +916,7 @@ def test_whatever_happens_after_the_create_names_the_task_and_the_charge(
     gateway.ledger = kind(clock)
     play = Play(clock, [ACCEPTED], **given)
     with pytest.raises(SoraError) as caught:
-        play.run(generate(gateway, VideoRequest(prompt="fly man"), "k", 90.0, tmp_path))
+        play.run(generate(gateway, create(gateway, VideoRequest(prompt="fly man"), "k"), 90.0, tmp_path))
     assert (caught.value.task_id, caught.value.charged, play.posts) == (TASK, "yes", 1)
 
 
@@ -926,7 +926,7 @@ def test_a_timeout_that_cannot_be_waited_for_is_found_before_anything_is_paid(
 ) -> None:
     play = Play(clock, [ACCEPTED])
     with pytest.raises(InvalidRequestError, match="timeout"):
-        play.run(generate(gateway, VideoRequest(prompt="fly man"), "k", timeout, None))
+        play.run(generate(gateway, create(gateway, VideoRequest(prompt="fly man"), "k"), timeout, None))
     assert (play.calls, gateway.ledger.find("k")) == ([], None)
 
 
@@ -934,5 +934,5 @@ def test_the_time_a_create_takes_is_not_taken_from_the_wait(gateway: Gateway, cl
     gateway.retry = Retry(attempts=2)
     play = Play(clock, [reply(429, "", retry_after="30"), ACCEPTED], news=[ALONE], lists=[looked(status="running")])
     with pytest.raises(WaitTimeoutError):
-        play.run(generate(gateway, VideoRequest(prompt="fly man"), "k", 20.0, None))
+        play.run(generate(gateway, create(gateway, VideoRequest(prompt="fly man"), "k"), 20.0, None))
     assert play.looks[-1] - play.looks[0] == pytest.approx(20.0)

@@ -80,14 +80,17 @@ class AsyncSora(Client):
         request: AnyRequest | None = None,
         *,
         key: str | None = None,
+        thread: str | None = None,
+        repeat: flows.Repeat = "reuse",
+        resend: bool = False,
         timeout: float = 600.0,  # noqa: ASYNC109  # the flow keeps it
         directory: str | os.PathLike[str] | None = None,
         on_event: Listener | None = None,
         **fields: Any,
     ) -> VideoTask:
         """Create, wait until it has succeeded, and download where a directory is given. See :meth:`Sora.generate`."""
-        wanted = flows.requested(request, fields)
-        return await self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
+        created = self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend)
+        return await self.run(flows.generate(self.gateway, created, timeout, directory), on_event)
 
     async def resume(
         self,

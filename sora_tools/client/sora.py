@@ -47,8 +47,6 @@ class Sora(Client):
     written down while the process lives; ``close()`` waits for it.
     """
 
-    _here: Connections | None
-
     def create(
         self,
         request: AnyRequest | None = None,
@@ -119,6 +117,9 @@ class Sora(Client):
         request: AnyRequest | None = None,
         *,
         key: str | None = None,
+        thread: str | None = None,
+        repeat: flows.Repeat = "reuse",
+        resend: bool = False,
         timeout: float = 600.0,
         directory: str | os.PathLike[str] | None = None,
         on_event: Listener | None = None,
@@ -126,14 +127,25 @@ class Sora(Client):
     ) -> VideoTask:
         """Create, wait until it has succeeded, and download where a directory is given.
 
+        Args:
+            request: As for ``create``, and so are ``key``, ``thread``, ``repeat``, ``resend`` and the fields.
+            key: Your name for this submission.
+            thread: Your name for the conversation it belongs to, if any.
+            repeat: What to do where this thread has asked for the very same before.
+            resend: Send again what was sent with this key and never answered. It may be paid twice.
+            timeout: Seconds to wait until it has ended, 0 to 10,000,000.
+            directory: Folder to save to, made if missing; None downloads nothing.
+            on_event: Is told of the acceptance, of every look that was answered, and how many bytes have arrived.
+            **fields: Fields of VideoRequest, on top of ``request``.
+
         Returns:
             The finished task; its generations carry ``file`` where they were downloaded.
 
         Raises:
             SoraError: As ``create``, ``wait`` and ``download``.
         """
-        wanted = flows.requested(request, fields)
-        return self.run(flows.generate(self.gateway, wanted, key, timeout, directory), on_event)
+        created = self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend)
+        return self.run(flows.generate(self.gateway, created, timeout, directory), on_event)
 
     def resume(
         self,
@@ -181,8 +193,8 @@ class Sora(Client):
 
     def close(self) -> None:
         """Wait for creates under way, then let go of the connections. A second time does nothing."""
-        with self._lock:
-            connections, self._here, self._closed = self._here, None, True
+        self._closed = True
+        connections = self._laid.pop(os.getpid(), None)
         if connections is not None:
             connections.close(self.gateway.patience)
         self._let_go()
@@ -195,17 +207,12 @@ class Sora(Client):
 
     def _begin(self, gateway: Gateway, transport: Any) -> None:
         super()._begin(gateway, transport)
-        self._lock = threading.Lock()
-        self._here = None
+        self._laid: dict[int, Connections] = {}
 
     def _connections(self) -> Connections:
-        """This process's connections: a forked child lays its own."""
-        if (here := self._here) is None or here.pid != os.getpid():
-            laid = Connections(self.gateway, self._transport)  # outside the lock: a fork meanwhile would leave it held
-            with self._lock:
-                if self._here is None or self._here.pid != os.getpid():
-                    self._here = laid
-                here = self._here
+        """This process's connections: a forked child lays its own. No lock: one held in a fork would stay held."""
+        here = self._laid.get(os.getpid())
+        here = here or self._laid.setdefault(os.getpid(), Connections(self.gateway, self._transport))
         self._check_open()
         return here
 
@@ -319,7 +326,6 @@ class Connections:
     """One process's connections for a synchronous client."""
 
     def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
-        self.pid = os.getpid()
         direct = DIRECT if transport is None else None
         self.looks = httpx.Client(
             transport=transport, mounts=direct, limits=REUSED, verify=trust(), cookies=no_cookies()

@@ -6,22 +6,23 @@ import os
 from pathlib import Path
 
 from ..errors import SoraError
-from ..schemas import VideoRequest, VideoTask
+from ..schemas import VideoTask
 from .download import download, folder_made
 from .exchange import Gateway
 from .look import checked_timeout, successful, wait
-from .submit import create
 from .wishes import Do, Flow
 
 
 def generate(
-    gateway: Gateway,
-    request: VideoRequest,
-    key: str | None,
-    timeout: float,
-    directory: str | os.PathLike[str] | None,
+    gateway: Gateway, created: Flow[VideoTask], timeout: float, directory: str | os.PathLike[str] | None
 ) -> Flow[VideoTask]:
     """Create, wait until the task has succeeded, and download where a directory is given.
+
+    Args:
+        gateway: Whom to ask.
+        created: The create, not begun yet.
+        timeout: Seconds to wait until it has ended.
+        directory: Folder to download to; None downloads nothing.
 
     Raises:
         ConfigurationError: The directory cannot be written to: nothing was sent.
@@ -29,7 +30,7 @@ def generate(
     if directory is not None:
         yield Do(folder_made, (Path(directory),))
     checked_timeout(timeout)
-    task = yield from create(gateway, request, key)
+    task = yield from created
     try:
         return (yield from resume(gateway, task.task_id, timeout, directory))
     except SoraError as error:

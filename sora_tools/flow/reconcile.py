@@ -64,7 +64,9 @@ class Search(NamedTuple):
     doubt: SoraError | None
 
 
-def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | None = None) -> Flow[VideoTask | None]:
+def reconcile(
+    gateway: Gateway, key: str, deadline: float, reason: SoraError | None = None, *, paged: bool = False
+) -> Flow[VideoTask | None]:
     """Find out what has become of a submission.
 
     Args:
@@ -72,6 +74,8 @@ def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | N
         key: The submission's.
         deadline: When on the gateway's clock to give up.
         reason: Why its fate is unknown, where this call knows.
+        paged: Whether all that its sends were answered with is web pages: where the gateway has no list either, no
+            API is there, and nothing was accepted.
 
     Returns:
         Its task; None where the ledger knows that there is none.
@@ -92,9 +96,13 @@ def reconcile(gateway: Gateway, key: str, deadline: float, reason: SoraError | N
                             hint=f"Do not create it again. Query it by its key, {key}, with the API key it went with.",
                             key=key,
                         )
-                    found = yield from search(gateway, claim, submission, deadline)
+                    margin = UNSET_CLOCK if paged else CLOCK_SKEW
+                    found = yield from search(gateway, claim, submission, deadline, margin=margin)
                     if found.task is not None:
                         return found.task
+                    if paged and not found.served:
+                        yield from noted(gateway, claim, "refused")
+                        return None
                     yield from noted(gateway, claim, "unsure")
                     raise unknown(reason or found.doubt, key)
             case Elsewhere():

@@ -224,25 +224,13 @@ class _Attempts:
 
     def _found(self, error: SoraError) -> Flow[VideoTask | None]:
         """The task, looked for. None where the gateway has no list, and answered nothing but web pages."""
-        if self.lost:
-            reason = None if isinstance(error, SubmissionUnknownError) else error
-            found = yield from reconcile(self.gateway, self.submission.key, self.deadline, reason)
-            if found is None:
-                raise unknown(error, self.submission.key)
-            return found
-        match (yield Do(self.gateway.ledger.resume, (self.submission.key,))):
-            case Accepted(submission, task_id):
-                return remembered(submission, task_id)
-            case Unsure(claim, submission):
-                with claim:
-                    result = yield from search(self.gateway, claim, submission, self.deadline, margin=UNSET_CLOCK)
-                    if result.task is None:
-                        yield from noted(self.gateway, claim, "unsure" if result.served else "refused")
-                        if result.served:
-                            raise unknown(error, self.submission.key)
-                        error.charged = "no"
-                    return result.task
-        raise unknown(error, self.submission.key)
+        reason = None if isinstance(error, SubmissionUnknownError) else error
+        found = yield from reconcile(self.gateway, self.submission.key, self.deadline, reason, paged=not self.lost)
+        if found is None and self.lost:
+            raise unknown(error, self.submission.key)
+        if found is None:
+            error.charged = "no"
+        return found
 
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
