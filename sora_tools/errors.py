@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, AnyStr, ClassVar, Literal, Self
+from typing import Any, AnyStr, ClassVar, Final, Literal, Self
 
 Charged = Literal["no", "unknown", "yes"]
 
@@ -114,8 +114,12 @@ class SoraError(Exception):
         return self
 
 
+_NAMED: Final = {"&": "|amp", "<": "|lt", ">": "|gt", '"': "|quot", "'": "|apos"}
+"""The characters that HTML must escape, and what it calls them."""
+
+
 def masked(text: AnyStr, secret: str) -> AnyStr:
-    """A text without a secret, in whatever case it stands there, and escaped as in JSON or as in an address.
+    """A text without a secret, in whatever case it stands there, and escaped as in JSON, an address or HTML.
 
     JSON stays JSON, and the cost grows with the text's length and nothing else.
     """
@@ -136,19 +140,20 @@ def _spellings(secret: str) -> tuple[re.Pattern[str], re.Pattern[bytes]]:
 
 
 def _spelt(character: str, escape: str) -> str:
-    """Every spelling of a character. No text fits two of them, or looking for a long secret would never end.
+    """Every spelling of a character. Hardly a text fits two of them, or looking for a long secret would never end.
 
     Args:
         character: The character as it is.
         escape: The backslashes before it, all of which belong to it.
     """
     plain, code = re.escape(character), f"{ord(character):02x}"
+    entity = f"&(?:#0*{ord(character)}|#x0*{code}{_NAMED.get(character, '')});"
     match character:
         case "\\":
-            return r"(?:\\|u005c|%(?:25)*5c)*"
+            return r"(?:\\|u005c|%(?:25)*5c|&#0*92;|&#x0*5c;)*"
         case "%":
-            return rf"(?:%(?:25)*|{escape}u00{code})"
-    return rf"(?:{plain}|{escape}(?:{plain}|u00{code})|%(?:25)*{code})"
+            return rf"(?:%(?:25)*|{escape}u00{code}|{entity})"
+    return rf"(?:{entity}|{plain}|{escape}(?:{plain}|u00{code})|%(?:25)*{code})"
 
 
 def _rebuilt(kind: type[SoraError], message: str) -> SoraError:
