@@ -300,6 +300,7 @@ def test_a_conversation_sees_its_own_submissions_newest_first(book: Any) -> None
     assert keys("chat", 2, "task_3") == ["k1", "k0"]
     assert keys("chat", 2, "k4") == ["k3", "k1"]
     assert keys(None, 10) == ["k2"]
+    assert keys("chat", 10, "task_9") == keys("chat", 10, "k2") == []
 
 
 def earlier(book: Any, state: Any, outcome: Any = None) -> None:

@@ -58,11 +58,14 @@ class Sora(Client):
         on_event: Listener | None = None,
         **fields: Any,
     ) -> VideoTask:
-        """Start one paid job and return at once. Never sends it twice.
+        """Start one paid job and return as soon as the gateway has it. Never sends it twice.
+
+        Takes ``retry.budget`` and 5 seconds at most for its sends (45 s), and 15 s more where it must be looked for.
 
         Args:
             request: A VideoRequest, a mapping of its fields, or a prompt.
-            key: Your name for this submission: the same key gives the same task, without a request.
+            key: Your name for this submission, 1 to 255 visible ASCII characters: the same key gives the same task,
+                without a request.
             thread: Your name for the conversation it belongs to, if any.
             repeat: What to do where this thread has asked for the very same before, under another key, and that has
                 not ended or its fate is unknown: ``"reuse"`` that task, or make a ``"new"`` one.
@@ -103,7 +106,7 @@ class Sora(Client):
 
         Args:
             task_id: A task id or key.
-            timeout: Seconds after which to give up.
+            timeout: Seconds after which to give up, 0 to 10,000,000.
             on_event: Is told of every look that was answered.
 
         Raises:
@@ -159,7 +162,7 @@ class Sora(Client):
 
         Args:
             name: A key or task id.
-            timeout: Seconds to wait until it has ended.
+            timeout: Seconds to wait until it has ended, 0 to 10,000,000; a download takes what it takes.
             directory: Folder to save to; None downloads nothing.
             on_event: Is told of every look that was answered, and how many bytes have arrived.
 
@@ -182,8 +185,13 @@ class Sora(Client):
             directory: Folder to save to; made if missing. File names come from ids.
             on_event: Is told how many bytes have arrived.
 
+        Returns:
+            The files' paths, one for each generation that has an address.
+
         Raises:
-            DownloadError: Nothing half-written stands under a final name.
+            DownloadError: It has not ended, or did not arrive whole. Nothing half-written stands under a final name.
+            TaskFailedError: It ended without a video.
+            SoraError: As ``query``, where the task has to be looked up.
         """
         return files(self.run(flows.download(self.gateway, task, directory), on_event))
 

@@ -243,11 +243,10 @@ class _Attempts:
         self.clear = isinstance(begun, New | Taken)
         match begun:
             case Taken(other):
-                whose = (
-                    "another request" if other.gateway == self.submission.gateway else f"a request to {other.gateway}"
-                )
+                where = "" if other.gateway == self.submission.gateway else f" to {other.gateway}"
+                what = f"task {other.task_id}" if other.task_id else f"{other.state}"
                 raise InvalidRequestError(
-                    f"key: {self.submission.key!r} was given; it belongs to {whose}.",
+                    f"key: {self.submission.key!r} was given; it belongs to another request{where} ({what}).",
                     hint="Nothing was sent. Give each request a key of its own.",
                 )
             case New(claim, submission) | Unsure(claim, submission):

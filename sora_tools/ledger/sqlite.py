@@ -88,7 +88,7 @@ class _SQLLedger(ABC):
         self._db: sqlite3.Connection | None = None
         _ledgers.add(self)
 
-    def begin(self, submission: Submission, repeat: bool = True) -> Begun:
+    def begin(self, submission: Submission, repeat: bool = False) -> Begun:
         begun: Begun | None = None
         try:
             with self._turn() as db:
@@ -231,9 +231,8 @@ class _SQLLedger(ABC):
         with self._turn(reading=True) as db:
             own = _ROW + "where s.gateway = ? and s.account = ? and s.thread is ? and s.reuses is null" + _NEWEST_FIRST
             rows = list(_submissions(db.execute(own, (gateway, account, thread))))
-        start = (
-            next((index + 1 for index, row in enumerate(rows) if before in (row.key, row.task_id)), 0) if before else 0
-        )
+        places = (index + 1 for index, row in enumerate(rows) if before in (row.key, row.task_id))
+        start = 0 if before is None else next(places, len(rows))
         return rows[start : start + limit]
 
     def submissions(self) -> list[Submission]:

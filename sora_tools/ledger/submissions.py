@@ -166,7 +166,7 @@ class Ledger(Protocol):
     A method that cannot do its work raises :class:`~sora_tools.ConfigurationError`.
     """
 
-    def begin(self, submission: Submission, repeat: bool = True) -> Begun:
+    def begin(self, submission: Submission, repeat: bool = False) -> Begun:
         """Write the submission down as intended, or say what is known of its key already.
 
         Args:
@@ -222,7 +222,7 @@ class Ledger(Protocol):
     ) -> list[Submission]:
         """A conversation's submissions, newest first, from the one after the key or task id ``before``.
 
-        None is where submissions outside any conversation belong.
+        None is where submissions outside any conversation belong. After one that is not the conversation's comes none.
         """
         ...
 
