@@ -344,7 +344,7 @@ def test_what_is_not_the_same_is_not_held_back(book: Any, other: dict[str, Any])
 
 def test_repeating_may_be_allowed(book: Any) -> None:
     earlier(book, "unsure")
-    assert isinstance(book.begin(submission("second", "chat")), New)
+    assert isinstance(book.begin(submission("second", "chat"), True), New)
 
 
 def test_a_reused_task_stays_with_the_key_that_was_given_it(book: Any) -> None:

@@ -14,11 +14,12 @@ import random
 import re
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import takewhile
+from itertools import islice
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -115,6 +116,7 @@ class World:
         """Forget every task, request and script; settings stay."""
         with self._lock:
             self._tasks: dict[str, Task] = {}
+            self._accepted: list[Task] = []
             self._requests: list[Received] = []
             self._scripts = Scripts()
             self._by_key: dict[str, str] = {}
@@ -129,7 +131,7 @@ class World:
     def tasks(self) -> tuple[Task, ...]:
         """Accepted tasks, oldest first."""
         with self._lock:
-            return tuple(self._tasks.values())
+            return tuple(self._accepted)
 
     @property
     def creates(self) -> int:
@@ -318,6 +320,7 @@ class World:
             ending_options=ending.options if ending else {},
         )
         self._tasks[task_id] = task
+        self._accepted.append(task)
         if self.on_accept:
             self.on_accept(task)
 
@@ -329,11 +332,11 @@ class World:
             message = f"Invalid value for 'limit': expected a whole number from 1 to {MAX_PAGE}, got {limit[:40]!r}."
             return error(400, message, param="limit", code="invalid_value")
         before = call.query.get("before")
-        found = [t for t in reversed(self.tasks) if self._visible(t) and (not before or t.task_id < before)]
-        page = [self._shown_task(task, call) for task in found[: int(limit)]]
+        found = (t for t in reversed(self._accepted) if self._visible(t) and (not before or t.task_id < before))
+        page = [self._shown_task(task, call) for task in islice(found, int(limit))]
         last_id = page[-1]["id"] if page and not self.last_id_null else None
         entries = page if self.list_key != "data" else [{"ordering_key": t["created_at"], "payload": t} for t in page]
-        return json_answer(200, {self.list_key: entries, "last_id": last_id, "has_more": len(found) > len(page)})
+        return json_answer(200, {self.list_key: entries, "last_id": last_id, "has_more": next(found, None) is not None})
 
     def _look(self, call: Call) -> Answer:
         task = self._tasks.get(call.path.removeprefix(backend.PATH + "/"))
@@ -381,8 +384,8 @@ class World:
 
     def _ahead(self, task: Task, since: float) -> int:
         """How many tasks accepted before this one, and after `since`, are in the queue."""
-        queue = takewhile(lambda other: other.created_at > since, reversed(self._tasks.values()))
-        return sum(other.task_id < task.task_id for other in queue)
+        first = bisect_right(self._accepted, since, key=lambda other: other.created_at)
+        return max(0, bisect_left(self._accepted, task.task_id, key=lambda other: other.task_id) - first)
 
     def _generations(self, task: Task, origin: str) -> list[dict[str, Any]]:
         if task.ending in {"moderation_output", "no_output"}:
