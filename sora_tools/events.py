@@ -20,6 +20,13 @@ class Submitted(NamedTuple):
     reused: bool = False
 
 
+class Adjusted(NamedTuple):
+    """The gateway's format cannot say all that was asked for; ``sentence`` tells what is made instead."""
+
+    key: str
+    sentence: str
+
+
 class NotRecorded(NamedTuple):
     """The ledger could not write down what came of a submission. Where there is a ``task``: keep its id."""
 
@@ -58,4 +65,4 @@ class Saved(NamedTuple):
     size: int
 
 
-Event = Submitted | NotRecorded | Retrying | Seen | Downloading | Saved
+Event = Submitted | Adjusted | NotRecorded | Retrying | Seen | Downloading | Saved

@@ -191,6 +191,7 @@ class Generation(_Part):
     duration: float | None = Field(None, description="Seconds.")
     encodings: Mapping[str, str] = Field(default_factory=dict, description="Other renditions by name: address.")
     expires_at: datetime | None = Field(None, description="When the address stops working, where it says so.")
+    needs_key: bool = Field(False, description="Whether the address opens with the gateway's key only.")
     file: Path | None = Field(None, description="Where the video was saved on this machine, once it was.")
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from .events import Downloading, Event, Retrying, Saved, Seen
+from .events import Adjusted, Downloading, Event, Retrying, Saved, Seen
 from .schemas import VideoTask, shortened
 
 err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
@@ -130,9 +130,12 @@ def lines() -> Callable[[Event], None]:
 
 
 def retries(event: Event) -> None:
-    """A listener for calls that are answered at once: tells why one was not."""
-    if isinstance(event, Retrying):
-        err.print(_trouble(event))
+    """A listener for calls that are answered at once: tells why one was not, and what is made other than asked for."""
+    match event:
+        case Retrying():
+            err.print(_trouble(event))
+        case Adjusted(_, sentence):
+            err.print(plain(sentence))
 
 
 def _kilobytes(size: int) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from math import isfinite
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from .errors import (
     AuthenticationError,
@@ -31,7 +31,7 @@ from .errors import (
 from .schemas import TaskPage, VideoRequest, VideoTask, shortened
 
 T = TypeVar("T")
-Route = Literal["create", "look", "list", "download"]
+Route = Literal["create", "look", "list", "delete", "download"]
 
 QUOTED: Final = 500
 """Characters of a gateway's own text that an error repeats at most."""
@@ -55,6 +55,18 @@ class Reply:
         return worded(given, 200) or None
 
 
+def _nothing_else(_reply: Reply) -> None:
+    """There is one encoding."""
+
+
+class Upload(NamedTuple):
+    """A file in a form."""
+
+    name: str
+    content: bytes
+    media_type: str
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """What to send, and how to read what comes back.
@@ -66,6 +78,9 @@ class Call(Generic[T]):
         read: Turns the reply into a model, or raises a SoraError.
         query: Query parameters; None values are left out.
         body: JSON body, or None.
+        form: Fields of a multipart/form-data body (RFC 7578) in place of a JSON one.
+        otherwise: The same call in another encoding, for a gateway whose reply says that it could not read this one;
+            None where the reply says anything else.
         headers: Headers beyond authorization and content type.
         fresh: Whether it must have a connection of its own, where no earlier answer's leftovers can be taken for its.
     """
@@ -76,6 +91,8 @@ class Call(Generic[T]):
     read: Callable[[Reply], T]
     query: Mapping[str, str | int | None] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
+    form: Mapping[str, str | Upload] | None = None
+    otherwise: Callable[[Reply], Call[T] | None] = _nothing_else
     headers: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
 
@@ -88,13 +105,15 @@ class Call(Generic[T]):
 class Dialect(Protocol):
     """One gateway format: pure functions from request to call and from reply to canonical model.
 
+    A format of your own inherits what it has no other answer to.
+
     Attributes:
         name: What ``dialect=`` calls it.
         looks_by_id: Whether a task is looked up by its id first (True), or in the list first (False).
     """
 
     name: str
-    looks_by_id: bool
+    looks_by_id: bool = True
 
     def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
         """The paid call."""
@@ -102,11 +121,27 @@ class Dialect(Protocol):
 
     def look(self, task_id: str) -> Call[VideoTask] | None:
         """One task by its id, or None where the format has no such route."""
-        ...
+        return None
 
     def list(self, limit: int, before: str | None) -> Call[TaskPage] | None:
         """One page of tasks, newest first, or None where the format has no such route."""
-        ...
+        return None
+
+    def delete(self, task_id: str) -> Call[None] | None:
+        """Delete a task and its videos at the gateway, or None where the format has no such route."""
+        return None
+
+    def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
+        """What is made other than asked for, because the format has no way to say it: a sentence for each."""
+        return ()
+
+    def expected(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a list may show of a request's body; members left out are not compared."""
+        return body
+
+    def located(self, reply: Reply) -> str | None:
+        """Where a video is, if a reply in place of its bytes says so."""
+        return None
 
 
 # --- reading -----------------------------------------------------------------------------------------------------

@@ -109,6 +109,10 @@ class AsyncSora(Client):
         """Save every video of a finished task. See :meth:`Sora.download`."""
         return files(await self.run(flows.download(self.gateway, task, directory), on_event))
 
+    async def delete(self, task_id: str) -> None:
+        """Delete a task and its videos at the gateway. See :meth:`Sora.delete`."""
+        await self.run(flows.delete(self.gateway, task_id))
+
     async def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on the running loop."""
         self._check_open()

@@ -24,7 +24,7 @@ from ..ledger import Ledger
 from ..ledger import ledger as named_ledger
 from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
-from ..wire import Dialect
+from ..wire import Dialect, Upload
 from .redaction import keep
 
 logger = logging.getLogger("sora_tools")
@@ -143,6 +143,7 @@ class Client:
             "url": url,
             "params": {name: value for name, value in call.query.items() if value is not None} or None,
             "json": call.body,
+            "files": _form(call.form),
             "headers": {
                 "accept": "application/json",
                 "accept-encoding": "gzip",
@@ -167,6 +168,16 @@ class Client:
         if origin(url) != own.origin:
             return {}
         return {**own.headers, "authorization": f"Bearer {own.api_key.get_secret_value()}"}
+
+
+def _form(form: Mapping[str, str | Upload] | None) -> dict[str, Any] | None:
+    """The fields as httpx takes them; one without a file name is text."""
+    if form is None:
+        return None
+    return {
+        name: (value.name, value.content, value.media_type) if isinstance(value, Upload) else (None, value)
+        for name, value in form.items()
+    }
 
 
 def _honoured(idempotency: str) -> bool:

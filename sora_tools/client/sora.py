@@ -195,6 +195,18 @@ class Sora(Client):
         """
         return files(self.run(flows.download(self.gateway, task, directory), on_event))
 
+    def delete(self, task_id: str) -> None:
+        """Delete a task and its videos at the gateway. Whether a job that still runs is stopped is up to the gateway.
+
+        Args:
+            task_id: A task id or key.
+
+        Raises:
+            EndpointUnavailableError: The format, or the gateway, has no such route.
+            TaskNotFoundError: The gateway knows no such task.
+        """
+        self.run(flows.delete(self.gateway, task_id))
+
     def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on this thread."""
         return self._run(flow, Run(self._connections(), on_event))

@@ -28,7 +28,7 @@ from ..schemas import (
     VideoRequest,
     VideoTask,
 )
-from ..wire import Call, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
+from ..wire import Call, Dialect, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
 from .reading import (
     echoed_actions,
     expiry,
@@ -59,7 +59,7 @@ _RENDITIONS: Final = ("source", "source_wm", "md", "ld")
 """Where the video may be when a generation has no ``url``, best first."""
 
 
-class Backend:
+class Backend(Dialect):
     """The documented format: ``dialect="backend"``."""
 
     name = "backend"

@@ -26,8 +26,8 @@ _STATUSES: Final[Mapping[TaskStatus, str]] = {
     "queued": "queued preprocessing pending submitted not_start notstarted preparing created starting",
     "running": "running processing in_progress generating",
     "succeeded": "succeeded success completed complete finished",
-    "failed": "failed failure fail error",
-    "cancelled": "cancelled canceled",
+    "failed": "failed failure fail error expired",
+    "cancelled": "cancelled canceled deleted",
 }
 _STATUS_OF: Final[Mapping[str, TaskStatus]] = {
     word: status for status, words in _STATUSES.items() for word in words.split()

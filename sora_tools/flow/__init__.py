@@ -1,5 +1,6 @@
 """The conversations with a gateway, each written once, as generators that do no I/O."""
 
+from .delete import delete
 from .download import download
 from .exchange import Gateway
 from .generate import generate, resume
@@ -25,6 +26,7 @@ __all__ = [
     "Tell",
     "Wish",
     "create",
+    "delete",
     "download",
     "generate",
     "listed",

@@ -13,11 +13,12 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ..addresses import joined
+from ..addresses import joined, origin
 from ..errors import ConfigurationError, DownloadError, SoraError, masked
 from ..events import Downloading, Saved
 from ..parts import Part, is_whole_film, validator_of
@@ -32,6 +33,7 @@ _NEVER: Final = "Do not create it again."
 _ELSEWHERE: Final = "Make room or choose another folder, then download again; do not create it again."
 _CONTENT_RANGE: Final = r"bytes (?:(?P<first>[0-9]{1,18})-[0-9]{1,18}|\*)/(?P<total>[0-9]{1,18}|\*)"
 _GONE: Final = (401, 403, 404, 410)
+_LONGEST_NOTE: Final = 65_536
 
 
 def download(
@@ -212,8 +214,16 @@ def _opened(gateway: Gateway, url: str, part: Part, deadline: float) -> Flow[Rep
         if reply.status in (301, 302, 303, 307, 308) and location:
             address = masked(joined(address, location) or "", gateway.settings.secret)
             continue
+        at_home = origin(address) == gateway.settings.origin
+        if at_home and reply.headers.get("content-type", "").strip().lower().startswith("application/json"):
+            if elsewhere := (yield from _located(gateway, reply, address, deadline)):
+                address = elsewhere
+                continue
+            if reply.status == 200:
+                yield from _spoilt(part, "The video's address answered with words instead of a video.", retryable=True)
         if reply.status not in (200, 206) and not (wanted and reply.status == 416):
-            passing = reply.status in (408, 425, 429) or reply.status >= 500
+            not_yet = at_home and reply.status in (404, 409)  # a task may have ended before its file is there
+            passing = not_yet or reply.status in (408, 425, 429) or reply.status >= 500
             raise DownloadError(
                 f"The video's address answered HTTP {reply.status}.", retryable=passing, http_status=reply.status
             )
@@ -221,6 +231,15 @@ def _opened(gateway: Gateway, url: str, part: Part, deadline: float) -> Flow[Rep
             yield from _spoilt(part, "The video's address answered with a web page.", "Look at its address.")
         return reply
     raise DownloadError("The video's address redirects in circles.", retryable=False)
+
+
+def _located(gateway: Gateway, reply: Reply, address: str, deadline: float) -> Flow[str | None]:
+    """Where the video is, if the gateway answers with words that say so."""
+    body = b""
+    while len(body) < _LONGEST_NOTE and (chunk := (yield More(_patience(gateway, deadline)))):
+        body += chunk
+    url = gateway.dialect.located(unquoted(gateway, replace(reply, body=body)))
+    return url and masked(joined(address, url) or "", gateway.settings.secret)
 
 
 def _continues(reply: Reply, part: Part) -> bool:

@@ -116,7 +116,7 @@ def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
                     http_status=reply.status,
                     request_id=reply.request_id,
                 )
-            if onward is None:
+            if onward is None and (onward := call.otherwise(reply)) is None:
                 return _resolved(gateway, call.read(reply))
             call = onward
         raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)

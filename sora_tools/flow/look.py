@@ -444,6 +444,8 @@ def _round(gateway: Gateway, board: Board) -> Flow[None]:
                 for task_id in wanted:
                     board.answer(task_id, error)
                 return
+            if isinstance(error, EndpointUnavailableError) and error.most_sends is None:
+                gateway.cool_down.begin("list", error)
             break
         for task in page.tasks:
             if task.task_id in wanted:

@@ -150,13 +150,14 @@ def search(
             continue
         served = True
         window = Window.of(submission, gateway)
-        ours = {task.task_id: task for task in tasks if matches(task, submission.body, window)}
+        body = gateway.dialect.expected(submission.body)
+        ours = {task.task_id: task for task in tasks if matches(task, body, window)}
         nearest = sorted(ours, key=lambda task_id: window.distance(ours[task_id]))
         task_id = yield Do(gateway.ledger.adopt, (claim, nearest))
         if task_id is not None:
             return Search(ours[task_id], served=True, doubt=None)
         for task in tasks if doubt is None else ():
-            if may_match(task, submission.body, window, margin):
+            if may_match(task, body, window, margin):
                 known = yield Do(gateway.ledger.of_task, (submission.gateway, task.task_id))
                 if known is None or (known.adopted and task.task_id in ours):  # a twin may have adopted what is ours
                     doubt = LostReplyError(f"Task {task.task_id} in the list may be this one")
@@ -284,7 +285,7 @@ def matches(task: VideoTask, body: Mapping[str, Any], window: Window) -> bool:
         return False
     for name in ("operation", "width", "height", "n_frames", "n_variants"):
         seen = getattr(echo, name)
-        if seen is not None and seen != body.get(name):
+        if seen is not None and seen != body.get(name, seen):
             return False
     if body.get("operation") == "storyboard":
         return bool(echo.actions) and list(_moments(body["actions"])) == list(_echoed(echo.actions))

@@ -24,7 +24,7 @@ from ..errors import (
     SubmissionUnknownError,
     TaskNotFoundError,
 )
-from ..events import NotRecorded, Submitted
+from ..events import Adjusted, NotRecorded, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from .exchange import Gateway, exchange, persist
@@ -138,6 +138,8 @@ def create(
     except SoraError as error:
         task = yield from attempts.verdict(error.about(key=submission.key))
         reused = not attempts.sent
+    for sentence in () if reused else gateway.dialect.adjusted(request):
+        yield Tell(Adjusted(submission.key, sentence))
     yield Tell(Submitted(submission.key, task, reused))
     return task
 

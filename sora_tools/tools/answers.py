@@ -92,9 +92,11 @@ def of_broken_rules(error: Any) -> str:
     return line({"error": refused.describe()})
 
 
-def of_created(task: VideoTask, request: VideoRequest, key: str | None, secret: str, *, reused: bool) -> Answer:
-    """A create that was accepted, now or by an earlier call."""
-    hints = {"hints": hints} if (hints := _hints(request)) else {}
+def of_created(
+    task: VideoTask, request: VideoRequest, key: str | None, secret: str, *, reused: bool, adjusted: Iterable[str] = ()
+) -> Answer:
+    """A create that was accepted, now or by an earlier call; ``adjusted``: what is made other than asked for."""
+    hints = {"hints": hints} if (hints := [*adjusted, *_hints(request)]) else {}
     reuse = {"reused": True} if reused else {}
     told = _cleaned(task, secret)
     content = _seen(task, told, _REUSED if reused else _STARTED, **reuse, **hints)
@@ -146,7 +148,7 @@ def _video(generation: Json) -> Json:
     addresses = {
         name: known[name]
         for name in ("url", "thumbnail_url")
-        if str(known.get(name)).startswith(("https://", "http://"))
+        if str(known.get(name)).startswith(("https://", "http://")) and not (name == "url" and known["needs_key"])
     }
     return {**addresses, **{name: known[name] for name in ("width", "height", "duration", "file") if name in known}}
 

@@ -14,7 +14,7 @@ from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
 from ..config import Settings
 from ..errors import InvalidRequestError
-from ..events import Event, Submitted
+from ..events import Adjusted, Event, Submitted
 from ..flow import Flow
 from ..schemas import shortened
 from . import answers
@@ -112,7 +112,10 @@ class CreateVideoTool(SoraTool):
             gateway, request, key, thread=place.thread, repeat=self.repeat, patience=PATIENCE
         )
         submitted = next(event for event in reversed(told) if isinstance(event, Submitted))
-        return answers.of_created(task, request, submitted.key, self._secret, reused=submitted.reused)
+        adjusted = [event.sentence for event in told if isinstance(event, Adjusted)]
+        return answers.of_created(
+            task, request, submitted.key, self._secret, reused=submitted.reused, adjusted=adjusted
+        )
 
 
 def _check_image(index: int, url: str, own: Settings) -> None:

@@ -1,0 +1,362 @@
+"""OpenAI's video format, as inference servers and relays serve it under ``/v1/videos``.
+
+Rule: what servers of this format agree on is a create that answers with an id and a look that answers with a status;
+everything else differs and is read wherever any of them puts it. Lengths and sizes are sent as asked, except to the
+Sora models, which have a few of each: to them the nearest one goes, and `adjusted` says so.
+
+Source: openai-python 3.3 (``resources/videos``) for what is sent; the video servers of SGLang, vLLM-Omni, LiteLLM,
+new-api, OpenRouter and Together for what comes back.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+from ..errors import InvalidRequestError
+from ..schemas import FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskPage, VideoRequest, VideoTask
+from ..wire import Call, Dialect, Reply, Upload, any_json, opened, poll_after, typeid_time, unreadable, worded
+from .reading import expiry, failure_kind, members, moment, number, objects, status_of, text, usable, whole
+
+Json = Mapping[str, Any]
+
+PATH: Final = "/v1/videos"
+_SORA: Final = r"sora-2(-pro)?(-\d{4}-\d\d-\d\d)?"
+_SORA_SECONDS: Final = (4, 8, 12)
+_SORA_SIZES: Final = ((1280, 720), (720, 1280), (1792, 1024), (1024, 1792))
+_ENVELOPES: Final = ("data", "video", "task", "result")
+_MOST_LISTED: Final = 1000
+_MOST_ADDRESSES: Final = 100
+_LONGEST_ID: Final = 2048
+_UNREAD_WORDS: Final = r"(?i)multipart|form[- ]?data|content[- ]type|urlencoded"
+
+
+class Videos(Dialect):
+    """OpenAI's format: ``dialect="videos"``."""
+
+    name = "videos"
+    looks_by_id = True
+
+    def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
+        """The paid call, as JSON, and as a form for the servers that read nothing else.
+
+        Raises:
+            InvalidRequestError: The format cannot say it. Nothing was sent.
+        """
+        path, body = _asked(request)
+        headers = {"Idempotency-Key": key}
+        form = partial(_as_form, path, body, headers)
+        return Call("create", "POST", path, _created, body=body, headers=headers, otherwise=form)
+
+    def look(self, task_id: str) -> Call[VideoTask]:
+        """One task by its id."""
+        return Call("look", "GET", _at(task_id), partial(_looked, task_id))
+
+    def list(self, limit: int, before: str | None) -> Call[TaskPage]:
+        """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
+        query = {"limit": limit, "after": before, "order": "desc"}
+        return Call("list", "GET", PATH, partial(_listed, before), query=query)
+
+    def delete(self, task_id: str) -> Call[None]:
+        """Delete a task and its video. Whether a job that still runs is stopped is up to the server."""
+        return Call("delete", "DELETE", _at(task_id), partial(_deleted, task_id))
+
+    def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
+        """Where the nearest length or size is made in place of the one asked for."""
+        if _frames_given(request.extra):
+            return ()
+        asked = request.width, request.height
+        seconds, size = _fitted(request.model, request.n_frames, *asked)
+        told = []
+        if seconds * FRAMES_PER_SECOND != request.n_frames:
+            told.append(
+                f"n_frames: {seconds} s are made where {request.n_frames / FRAMES_PER_SECOND:g} s were asked for."
+            )
+        if size != asked:
+            told.append(f"width, height: {size[0]}x{size[1]} is made where {asked[0]}x{asked[1]} was asked for.")
+        return tuple(told)
+
+    def expected(self, body: Json) -> Json:
+        """The text and size that a list shows, as they were sent."""
+        seconds, (width, height) = _fitted(body.get("model"), body["n_frames"], body["width"], body["height"])
+        shown = {"prompt": body.get("prompt"), "width": width, "height": height}
+        return shown if _frames_given(body) else {**shown, "n_frames": seconds * FRAMES_PER_SECOND}
+
+    def located(self, reply: Reply) -> str | None:
+        """The address that some servers answer with in place of a video's bytes, in whatever member."""
+        return next(_addresses(any_json(reply)), None)
+
+
+# --- sending -----------------------------------------------------------------------------------------------------
+
+
+def _asked(request: VideoRequest) -> tuple[str, dict[str, Any]]:
+    """Path and JSON body of a create."""
+    for field, given, allowed in (
+        ("operation", request.operation, ("simple_compose", "remix")),
+        ("n_variants", request.n_variants, (1,)),
+        ("actions", None if request.actions is None else "a list", (None,)),
+        ("sdedit", None if request.sdedit is None else "an object", (None,)),
+    ):
+        if given not in allowed:
+            raise InvalidRequestError(
+                f"{field}: {given!r} was given; the videos format has {' and '.join(map(repr, allowed))} only.",
+                hint="Nothing was sent.",
+            )
+    model = {} if request.model is None else {"model": request.model}
+    sources = [item for item in request.inpaint_items if item.url or item.generation_id]
+    if len(sources) > 1:
+        raise InvalidRequestError(
+            f"inpaint_items: {len(sources)} were given; the videos format takes one.", hint="Nothing was sent."
+        )
+    if request.operation == "remix":
+        if not sources or not sources[0].generation_id:
+            raise InvalidRequestError(
+                "inpaint_items: a remix in the videos format needs the task id of a finished video as generation_id.",
+                hint="Nothing was sent.",
+            )
+        return f"{_at(sources[0].generation_id)}/remix", {"prompt": request.prompt, **request.extra}
+    seconds, (width, height) = _fitted(request.model, request.n_frames, request.width, request.height)
+    length = {} if _frames_given(request.extra) else {"seconds": str(seconds)}
+    image = {"input_reference": {"image_url": sources[0].url}} if sources and sources[0].url else {}
+    return PATH, {
+        **model,
+        "prompt": request.prompt,
+        **length,
+        "size": f"{width}x{height}",
+        **image,
+        **request.extra,
+    }
+
+
+def _frames_given(extra: Json) -> bool:
+    """Whether the length is said in an engine's own terms."""
+    return not {"num_frames", "seconds"}.isdisjoint(extra)
+
+
+def _fitted(model: str | None, n_frames: int, width: int, height: int) -> tuple[int, tuple[int, int]]:
+    """Length in seconds and size in pixels, as near to what was asked for as the model has them."""
+    asked = n_frames / FRAMES_PER_SECOND
+    if not re.fullmatch(_SORA, model or ""):
+        return max(1, round(asked)), (width, height)
+
+    def distance(size: tuple[int, int]) -> float:
+        """Its shape counts more than its area."""
+        shape = abs(math.log(size[0] / size[1]) - math.log(width / height))
+        return shape + abs(math.log(size[0] * size[1]) - math.log(width * height)) / 4
+
+    return min(_SORA_SECONDS, key=lambda seconds: abs(seconds - asked)), min(_SORA_SIZES, key=distance)
+
+
+def _as_form(path: str, body: Json, headers: Mapping[str, str], reply: Reply) -> Call[VideoTask] | None:
+    """The same create as a form, where a reply says that its JSON was not read."""
+    if not _is_unread(reply):
+        return None
+    form: dict[str, str | Upload] = {}
+    for name, value in body.items():
+        url = members(value).get("image_url") if name == "input_reference" else None
+        if url is None:
+            form[name] = value if isinstance(value, str) else json.dumps(value)
+        elif (picture := _picture(url)) is not None:
+            form[name] = picture
+        else:
+            form[f"{name}[image_url]"] = url
+    return Call("create", "POST", path, _created, form=form, headers=headers)
+
+
+def _is_unread(reply: Reply) -> bool:
+    """Whether a refusal is of the encoding: 415, or a member that was sent is called missing."""
+    if reply.status == 415:
+        return True
+    if reply.status not in (400, 422):
+        return False
+    detail = members(any_json(reply)).get("detail")
+    missing = any(
+        each.get("type") == "missing" and isinstance(each.get("loc"), list) and each["loc"][-1:] == ["prompt"]
+        for each in objects(detail)
+    )
+    return missing or re.search(_UNREAD_WORDS, reply.body[:2000].decode(errors="replace")) is not None
+
+
+def _picture(url: str) -> Upload | None:
+    """The image that a data address carries."""
+    found = re.fullmatch(r"(?is)data:(image/[\w.+-]+);base64,(.*)", url)
+    if found is None:
+        return None
+    try:
+        content = b64decode(found[2], validate=True)
+    except binascii.Error:
+        return None
+    kind = found[1].lower()
+    return Upload(f"reference.{kind.rpartition('/')[2].partition('+')[0]}", content, kind)
+
+
+def _at(task_id: str) -> str:
+    """The path of one task.
+
+    Raises:
+        InvalidRequestError: Nothing can have this id; in a path it would name another route.
+    """
+    if not task_id.strip(". "):
+        raise InvalidRequestError(f"task_id={task_id!r} was given; give the id that the create returned.")
+    return f"{PATH}/{quote(task_id, safe='')}"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _created(reply: Reply) -> VideoTask:
+    named = next(_named(opened(reply, "create")), None)
+    if named is None:
+        raise unreadable(reply, "create", "The gateway's answer to the create names no task")
+    task = _task(named, reply)
+    return task if task.raw_status is not None else task.model_copy(update={"status": "queued"})
+
+
+def _looked(task_id: str, reply: Reply) -> VideoTask:
+    value = any_json(reply)
+    named = [*_named(value)]
+    found = next((raw for raw in named if task_id in (raw.get("id"), raw.get("task_id"))), None)
+    if found is not None and status_of(text(found.get("status"))) in ("failed", "cancelled"):
+        return _task(found, reply, task_id)  # some servers send a job's failure as an HTTP error
+    opened(reply, "look", value)
+    if found is None:  # proxies wrap ids, and a job's own is then another one than was asked for
+        found = next((raw for raw in (*named, members(value)) if text(raw.get("status"))), None)
+    if found is None:
+        raise unreadable(reply, "look", f"The gateway's answer is not task {task_id}", task_id=task_id)
+    return _task(found, reply, task_id)
+
+
+def _listed(before: str | None, reply: Reply) -> TaskPage:
+    value = opened(reply, "list")
+    listed = value if isinstance(value, list) else members(value).get("data", members(value).get("videos"))
+    if listed is None and "data" in members(value):
+        listed = []
+    if not isinstance(listed, list):
+        raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
+    tasks = tuple(_task(raw, reply) for raw in objects(listed)[:_MOST_LISTED] if _id(raw) is not None)
+    last = text(members(value).get("last_id")) or (tasks[-1].task_id if tasks else None)
+    ended = not tasks or members(value).get("has_more") is False or last == before
+    return TaskPage(tasks=tasks, before=None if ended else last)
+
+
+def _deleted(task_id: str, reply: Reply) -> None:
+    if 200 <= reply.status < 300 and not reply.body.strip():
+        return
+    value = opened(reply, "delete")
+    if members(value).get("deleted") is False:
+        raise unreadable(reply, "delete", f"The gateway did not delete {task_id}", task_id=task_id)
+
+
+def _named(value: Any) -> Iterator[Json]:
+    """The objects with an id that a body is, or carries in an envelope."""
+    for found in (value, *(members(value).get(name) for name in _ENVELOPES)):
+        if _id(raw := members(found)) is not None:
+            yield raw
+
+
+def _id(raw: Json) -> str | None:
+    for name in ("id", "task_id", "video_id"):
+        given = (text(raw.get(name)) or "").strip()
+        if 0 < len(given) <= _LONGEST_ID and given.isprintable() and "\ufffd" not in given:
+            return given
+    return None
+
+
+def _task(raw: Json, reply: Reply, task_id: str | None = None) -> VideoTask:
+    task_id = task_id or _id(raw) or ""
+    word = text(raw.get("status"))
+    status = status_of(word)
+    progress = number(raw.get("progress"))
+    return VideoTask(
+        task_id=task_id,
+        status=status,
+        raw_status=word,
+        progress=progress if progress is None else min(progress / 100, 1.0),
+        generations=_generations(raw, task_id) if status == "succeeded" else (),
+        failure=_failure(raw, status) if status in ("failed", "cancelled") else None,
+        request=_echo(raw),
+        created_at=moment(raw.get("created_at")) or typeid_time(task_id),
+        poll_after=poll_after(reply.headers),
+        dialect=Videos.name,
+        raw=raw,
+    )
+
+
+def _generations(raw: Json, task_id: str) -> tuple[Generation, ...]:
+    """The videos at the addresses that are told, or else the one at the content route, which asks for the key."""
+    width, height = _size(raw) or (None, None)
+    seconds = _seconds(raw)
+    facts = {
+        "width": width,
+        "height": height,
+        "duration": seconds,
+        "n_frames": None if seconds is None else round(seconds * FRAMES_PER_SECOND),
+        "thumbnail_url": usable(raw.get("thumbnail_url")),
+    }
+    addresses = dict.fromkeys(_addresses(raw))
+    if not addresses:
+        return (Generation(generation_id=task_id, url=f"{_at(task_id)}/content", needs_key=True, **facts),)
+    return tuple(Generation(url=url, expires_at=expiry(url), **facts) for url in [*addresses][:_MOST_ADDRESSES])
+
+
+def _addresses(value: Any) -> Iterator[str]:
+    """Where any server of this format has been seen to put a video's address, the one that needs no key first."""
+    raw = members(value)
+    inner = [raw, *(members(raw.get(name)) for name in ("metadata", "outputs", "output", "content", "result"))]
+    first = objects(raw.get("data"))[:1]
+    for found in (*inner, *first, members(raw.get("data"))):
+        for name in ("url", "video_url", "download_url"):
+            if (url := usable(found.get(name))) is not None:
+                yield url
+    for name in ("urls", "unsigned_urls"):
+        yield from filter(None, map(usable, raw[name] if isinstance(raw.get(name), list) else ()))
+    detail = raw.get("detail")  # a sentence with the address in it
+    if isinstance(detail, str) and (link := re.search(r"https?://[^\s\"'<>]+", detail)):
+        yield from filter(None, [usable(link[0].rstrip(".,)"))])
+
+
+def _failure(raw: Json, status: str) -> Failure:
+    error = raw.get("error")
+    said = text(error) or text(members(error).get("message")) or text(members(error).get("detail"))
+    said = said or text(raw.get("fail_reason")) or text(raw.get("message"))
+    code = text(members(error).get("code"))
+    kind = "cancelled" if status == "cancelled" else failure_kind(f"{said} {code}")
+    message = worded(said or "") or "The gateway gave no reason."
+    return Failure(kind=kind, message=message, code=worded(code, 100) if code else None)
+
+
+def _echo(raw: Json) -> RequestEcho | None:
+    width, height = _size(raw) or (None, None)
+    seconds = _seconds(raw)
+    echo = RequestEcho(
+        prompt=text(raw.get("prompt")),
+        model=text(raw.get("model")),
+        width=width,
+        height=height,
+        n_frames=None if seconds is None else round(seconds * FRAMES_PER_SECOND),
+    )
+    return echo if echo != RequestEcho() else None
+
+
+def _size(raw: Json) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([0-9]{1,5})[xX*]([0-9]{1,5})", text(raw.get("size")) or "")
+    if found is not None:
+        return (int(found[1]), int(found[2])) if int(found[1]) and int(found[2]) else None
+    width, height = whole(raw.get("width"), 1), whole(raw.get("height"), 1)
+    return (width, height) if width and height else None
+
+
+def _seconds(raw: Json) -> float | None:
+    """A length as a number, or as the text of one."""
+    given = raw.get("seconds", raw.get("duration"))
+    if isinstance(given, str) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", given.strip()):
+        given = float(given)
+    return number(given, 0.001)
