@@ -515,20 +515,19 @@ def _by_status(refusal: _Refusal) -> SoraError:
         return refusal.unclear(
             "A bot check stands between this machine and the gateway", "Ask its operator to let you in."
         )
-    if 300 <= status < 400 and refusal.route == "create" and status not in _MOVED:
-        return refusal.unclear("The gateway answered with a redirect that may mean that it has the task")
     if 300 <= status < 400:
-        where = worded(headers.get("location", ""), 200) or "nowhere"
-        return refusal.unavailable(f"The gateway redirected to {where}", "Use the address it serves the API at.")
+        return _redirected(refusal)
     match status:
         case 401 | 403:
             return _unauthenticated(refusal)
         case 402:
             return refusal.error(QuotaError, "The gateway asks for payment", "Top the account up.")
-        case 404 if refusal.route == "look" and not _is_page(refusal.reply):
+        case 404 if refusal.route in ("look", "delete") and not _is_page(refusal.reply):
             return _no_such_task(refusal)
         case 404 | 405 | 501:
             return _absent(refusal)
+        case 409 if refusal.route == "delete":
+            return refusal.error(BusyError, "The gateway has to end the task first", "Ask again.")
         case 425:
             return refusal.error(BusyError, "The gateway refused an early request", "Ask again.", most_sends=2)
         case 429:
@@ -540,6 +539,13 @@ def _by_status(refusal: _Refusal) -> SoraError:
     if status in (408, 499) or status >= 500:  # 499: nginx's client or proxy went away meanwhile
         return refusal.unclear("The gateway failed")
     return _invalid(refusal)
+
+
+def _redirected(refusal: _Refusal) -> SoraError:
+    if refusal.route == "create" and refusal.reply.status not in _MOVED:
+        return refusal.unclear("The gateway answered with a redirect that may mean that it has the task")
+    where = worded(refusal.reply.headers.get("location", ""), 200) or "nowhere"
+    return refusal.unavailable(f"The gateway redirected to {where}", "Use the address it serves the API at.")
 
 
 def _unauthenticated(refusal: _Refusal) -> SoraError:
