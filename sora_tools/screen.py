@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from .events import Adjusted, Downloading, Event, Retrying, Saved, Seen
+from .flow import GatewayProbe
 from .schemas import VideoTask, shortened
 
 err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
@@ -47,6 +48,21 @@ def described(task: VideoTask) -> str:
         lines.append(f"  failure  {task.failure.kind}: {plain(task.failure.message)}")
     lines += [f"  video    {plain(generation.url)}" for generation in task.generations if generation.url]
     return "\n".join(lines)
+
+
+def probed(found: GatewayProbe) -> str:
+    """What a gateway answered to a probe: a line for each format, and what is known of the account."""
+    width = max(len(each.dialect) for each in found.formats)
+    lines = [
+        f"{each.dialect:<{width}}  {each.state:<14}  {each.seconds:>6.2f} s  {shortened(plain(each.evidence), 160)}"
+        for each in found.formats
+    ]
+    if found.models is not None:
+        some = shortened(plain(", ".join(found.models)), 160)
+        lines.append(f"{'models':<{width}}  {len(found.models)}: {some}")
+    if found.left is not None:
+        lines.append(f"{'left':<{width}}  {found.left:g} to spend, in the gateway's own unit")
+    return "\n".join([*lines, *map(plain, found.advice)])
 
 
 def row(task: VideoTask) -> str:

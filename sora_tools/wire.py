@@ -31,7 +31,7 @@ from .errors import (
 from .schemas import TaskPage, VideoRequest, VideoTask, shortened
 
 T = TypeVar("T")
-Route = Literal["create", "look", "list", "delete", "download"]
+Route = Literal["create", "look", "list", "delete", "account", "download"]
 
 QUOTED: Final = 500
 """Characters of a gateway's own text that an error repeats at most."""

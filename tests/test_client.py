@@ -83,7 +83,19 @@ def box(sandbox: Sandbox) -> Sandbox:
 def test_both_clients_have_the_same_methods_with_the_same_signatures() -> None:
     names = {name for name in vars(Sora) if not name.startswith("_")}
     assert names == {name for name in vars(AsyncSora) if not name.startswith("_")}
-    assert names == {"create", "query", "wait", "list", "generate", "resume", "download", "run", "close"}
+    assert names == {
+        "create",
+        "query",
+        "wait",
+        "list",
+        "generate",
+        "resume",
+        "download",
+        "delete",
+        "probe",
+        "run",
+        "close",
+    }
     for name in names:
         assert inspect.signature(getattr(Sora, name)) == inspect.signature(getattr(AsyncSora, name)), name
         assert inspect.iscoroutinefunction(getattr(AsyncSora, name))

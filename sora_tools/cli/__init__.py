@@ -24,6 +24,7 @@ import errno
 import json
 import re
 import sys
+from dataclasses import asdict
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Annotated, Any, Final
 try:
     import typer
 
-    from ..screen import bill, described, err, plain, row, say, watching
+    from ..screen import bill, described, err, plain, probed, row, say, watching
     from .ledger import books
     from .reporting import EXIT_CODES, Result, command, document, option, reporting
 except ModuleNotFoundError as missing:  # the command imports this module first: only here can it still be polite
@@ -121,6 +122,18 @@ def create(
     given = {name: value for name, value in options.items() if value is not None}
     task = sora.create(None if request is None else _fields(request), key=key, resend=resend, **given)
     return Result(document(task), plain(task.task_id))
+
+
+@partial(command, app)
+def doctor(sora: Sora) -> Result:
+    """Find out which formats the gateway serves, with requests that cost nothing.
+
+    The exit code is 0 where the format that is set answers, 3 where the key is refused, and 4 else.
+    """
+    found = sora.probe()
+    answers = set(found.live) if sora.gateway.auto else {sora.gateway.dialect.name} & set(found.live)
+    refused = any(each.state == "refused" for each in found.formats)
+    return Result({**asdict(found), "live": found.live}, probed(found), 0 if answers else 3 if refused else 4)
 
 
 @partial(command, app)

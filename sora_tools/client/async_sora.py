@@ -109,6 +109,11 @@ class AsyncSora(Client):
         """Save every video of a finished task. See :meth:`Sora.download`."""
         return files(await self.run(flows.download(self.gateway, task, directory), on_event))
 
+    async def probe(self) -> flows.GatewayProbe:
+        """Find out which formats the gateway serves. See :meth:`Sora.probe`."""
+        self._check_open()
+        return await self._run(flows.probe(self.gateway), Run(await self._loop_connections()))
+
     async def delete(self, task_id: str) -> None:
         """Delete a task and its videos at the gateway. See :meth:`Sora.delete`."""
         await self.run(flows.delete(self.gateway, task_id))
@@ -116,7 +121,7 @@ class AsyncSora(Client):
     async def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on the running loop."""
         self._check_open()
-        return await self._run(flow, Run(await self._loop_connections(), on_event))
+        return await self._run(flows.decided(self.gateway, flow), Run(await self._loop_connections(), on_event))
 
     async def close(self) -> None:
         """Wait for creates under way on this loop, then let go of its connections. A second time does nothing."""

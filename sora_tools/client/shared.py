@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class Client:
         base_url: str | None = None,
         api_key: str | SecretStr | None = None,
         dialect: str | Dialect | None = None,
+        fallback: Sequence[str | Dialect] = (),
         model: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retry: Retry | None = None,
@@ -69,7 +70,10 @@ class Client:
             base_url: The gateway's address, with or without ``/sora`` or ``/v1`` (else ``SORA_BASE_URL``).
             api_key: The gateway's key (else ``SORA_API_KEY``).
             dialect: The gateway's format: a name, or an object with the methods of ``Dialect`` (else
-                ``SORA_DIALECT``, else ``"backend"``).
+                ``SORA_DIALECT``, else ``"backend"``). ``"auto"``: the first call finds out, with free requests, which
+                format the gateway serves.
+            fallback: Formats in which a create is tried next where the one before is not served, and nothing can have
+                been accepted.
             model: Used where a request names none (else ``SORA_MODEL``).
             timeout: Seconds for one request, more than 0.
             retry: How often and how long to try again what was provably not accepted.
@@ -88,6 +92,8 @@ class Client:
         Raises:
             ConfigurationError: A setting is missing or cannot work.
         """
+        chosen = dialect or os.environ.get("SORA_DIALECT") or "backend"
+        auto = isinstance(chosen, str) and chosen.strip().lower() == "auto"
         gateway = Gateway(
             settings=settings(
                 base_url,
@@ -99,10 +105,12 @@ class Client:
                 largest_reply=largest_reply,
                 largest_video=largest_video,
             ),
-            dialect=named_dialect(dialect or os.environ.get("SORA_DIALECT") or "backend"),
+            dialect=named_dialect("backend" if auto else chosen),
+            auto=auto,
             ledger=named_ledger(ledger),
             retry=retry or Retry(),
             honoured=_honoured(idempotency),
+            fallback=tuple(map(named_dialect, (fallback,) if isinstance(fallback, str) else fallback)),
         )
         self._begin(gateway, transport)
 
@@ -120,7 +128,7 @@ class Client:
         keep(gateway.settings.secret, self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.gateway.settings.base_url!r}, dialect={self.gateway.dialect.name!r})"
+        return f"{type(self).__name__}({self.gateway.settings.base_url!r}, dialect={self.gateway.configured!r})"
 
     def _create(
         self, request: AnyRequest | None, fields: Mapping[str, Any], key: str | None, **how: Any

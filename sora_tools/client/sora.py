@@ -195,6 +195,14 @@ class Sora(Client):
         """
         return files(self.run(flows.download(self.gateway, task, directory), on_event))
 
+    def probe(self) -> flows.GatewayProbe:
+        """Find out which formats the gateway serves, and what it tells of the account, with free requests alone.
+
+        Returns:
+            A state for each format, the models, what is left to spend, and advice; see :class:`GatewayProbe`.
+        """
+        return self._run(flows.probe(self.gateway), Run(self._connections()))
+
     def delete(self, task_id: str) -> None:
         """Delete a task and its videos at the gateway. Whether a job that still runs is stopped is up to the gateway.
 
@@ -209,7 +217,7 @@ class Sora(Client):
 
     def run(self, flow: Flow[T], on_event: Listener | None = None) -> T:
         """Carry out a conversation to its end, on this thread."""
-        return self._run(flow, Run(self._connections(), on_event))
+        return self._run(flows.decided(self.gateway, flow), Run(self._connections(), on_event))
 
     def close(self) -> None:
         """Wait for creates under way, then let go of the connections. A second time does nothing."""

@@ -9,7 +9,8 @@ from ..wire import Dialect
 from .backend import Backend
 from .videos import Videos
 
-_DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Videos())}
+DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Videos())}
+"""By name, in the order in which ``dialect="auto"`` prefers them."""
 
 
 def dialect(name: str | Dialect) -> Dialect:
@@ -20,6 +21,7 @@ def dialect(name: str | Dialect) -> Dialect:
     """
     if not isinstance(name, str):
         return name
-    if (found := _DIALECTS.get(name.strip().lower())) is None:
-        raise ConfigurationError(f"dialect={name!r} was given; it must be one of: {', '.join(sorted(_DIALECTS))}.")
+    if (found := DIALECTS.get(name.strip().lower())) is None:
+        known = ", ".join(sorted([*DIALECTS, "auto"]))
+        raise ConfigurationError(f"dialect={name!r} was given; it must be one of: {known}.")
     return found

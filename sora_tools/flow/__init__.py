@@ -5,6 +5,7 @@ from .download import download
 from .exchange import Gateway
 from .generate import generate, resume
 from .look import Board, listed, query, successful, sweep, wait
+from .probe import FormatProbe, GatewayProbe, decided, probe
 from .submit import Repeat, create, requested, with_model
 from .wishes import ALONE, NO_NEWS, Do, Finish, Flow, Look, More, Open, Send, Silence, Sleep, Tell, Wish
 
@@ -15,7 +16,9 @@ __all__ = [
     "Do",
     "Finish",
     "Flow",
+    "FormatProbe",
     "Gateway",
+    "GatewayProbe",
     "Look",
     "More",
     "Open",
@@ -26,10 +29,12 @@ __all__ = [
     "Tell",
     "Wish",
     "create",
+    "decided",
     "delete",
     "download",
     "generate",
     "listed",
+    "probe",
     "query",
     "requested",
     "resume",

@@ -23,7 +23,7 @@ def delete(gateway: Gateway, name: str) -> Flow[None]:
         TaskNotFoundError: The gateway knows no such task.
     """
     deadline = gateway.clock() + gateway.patience
-    task_id, submission = yield from identify(gateway, name, deadline)
+    gateway, task_id, submission = yield from identify(gateway, name, deadline)
     call = gateway.dialect.delete(task_id)
     if call is None:
         raise EndpointUnavailableError(

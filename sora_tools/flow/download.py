@@ -56,6 +56,7 @@ def download(
     """
     if isinstance(task, str) or not task.ended:
         task = yield from query(gateway, task if isinstance(task, str) else task.task_id)
+    gateway = gateway.speaking(task.dialect)
     successful(task)
     if task.status != "succeeded":
         raise DownloadError(

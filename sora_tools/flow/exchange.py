@@ -14,7 +14,9 @@ from typing import Any, Final, TypeVar, cast
 
 from ..addresses import joined, origin
 from ..config import Settings
+from ..dialects import dialect as named_dialect
 from ..errors import (
+    ConfigurationError,
     EndpointUnavailableError,
     LostReplyError,
     NotSentError,
@@ -74,6 +76,9 @@ class Gateway:
     """A gateway as flows speak to it. Sync and async clients of one toolkit share it.
 
     Attributes:
+        auto: Whether its format is found out at the first conversation.
+        undecided: Whether that is still to be done.
+        fallback: The formats in which a create is tried next where this one is not served.
         honoured: Whether it is known to honour the key that every create carries as ``Idempotency-Key``.
         clock_skew: Seconds that its clock is ahead of ours, as the ``Date`` of its last answer told.
     """
@@ -87,11 +92,34 @@ class Gateway:
     jitter: Callable[[], float] = random.random
     cool_down: CoolDown = field(init=False)
     honoured: bool = False
+    auto: bool = False
+    fallback: tuple[Dialect, ...] = ()
     has_id_route: bool = True
     clock_skew: float = 0.0
+    undecided: bool = field(init=False)
+    _in_formats: dict[str, Gateway] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cool_down = CoolDown(self.clock)
+        self.undecided = self.auto
+        self._in_formats.setdefault(self.dialect.name, self)
+
+    @property
+    def configured(self) -> str:
+        """What its format is called where it was set: keys are made of that, so that finding out changes none."""
+        return "auto" if self.auto else self.dialect.name
+
+    def speaking(self, name: str) -> Gateway:
+        """The same gateway in the format of that name; as it is where nobody here knows the name."""
+        if name == self.dialect.name:
+            return self
+        if name not in self._in_formats:
+            try:
+                other = next((known for known in self.fallback if known.name == name), None) or named_dialect(name)
+            except ConfigurationError:
+                return self
+            return self._in_formats.setdefault(name, replace(self, dialect=other))
+        return self._in_formats[name]
 
     @property
     def patience(self) -> float:

@@ -64,7 +64,7 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
         SubmissionUnknownError: It is the key of a submission whose fate is unknown.
     """
     deadline = gateway.clock() + (gateway.patience if patience is None else patience)
-    task_id, submission = yield from identify(gateway, task_id, deadline)
+    gateway, task_id, submission = yield from identify(gateway, task_id, deadline)
     try:
         task = yield from look(gateway, task_id, deadline)
     except TaskNotFoundError as error:
@@ -118,7 +118,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     """
     start = gateway.clock()
     deadline = start + checked_timeout(timeout)
-    task_id, submission = yield from identify(gateway, task_id, deadline)
+    gateway, task_id, submission = yield from identify(gateway, task_id, deadline)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
     vouched: Charged = "yes" if submission is not None else "unknown"
     last: VideoTask | None = None
@@ -232,8 +232,10 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
     return (yield from persist(gateway, attempt, deadline))
 
 
-def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Submission | None]]:
+def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[Gateway, str, Submission | None]]:
     """The task id that a task id or ledger key stands for, and its submission where the ledger knows it.
+
+    With them comes the gateway, speaking the format that the submission was sent in.
 
     A key whose submission is unresolved is reconciled first.
 
@@ -248,18 +250,18 @@ def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[str, Su
     except SoraError as error:
         raise error.about(charged="unknown") from error.__cause__
     if known is None:
-        return checked_id(name), None
+        return gateway, checked_id(name), None
     if known.gateway != gateway.settings.origin:
         raise InvalidRequestError(f"key: {name!r} was given; it belongs to {known.gateway}.", key=name)
     if known.task_id is not None:
-        return known.task_id, known
+        return gateway.speaking(known.dialect), known.task_id, known
     task = yield from reconcile(gateway, name, min(deadline, gateway.clock() + RECONCILE))
     if task is None:
         known = (yield Do(gateway.ledger.find, (name,))) or known
         refused = known.state == "refused"
         said = "This submission was refused, so there is no task." if refused else "The ledger does not know its task."
         raise TaskNotFoundError(said, key=name, charged="no" if refused else "unknown")
-    return task.task_id, known
+    return gateway.speaking(known.dialect), task.task_id, known
 
 
 def note_end(gateway: Gateway, task: VideoTask, submission: Submission | None = None) -> Flow[None]:

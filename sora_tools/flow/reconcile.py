@@ -129,6 +129,7 @@ def search(
         deadline: When on the gateway's clock to give up; 15 s from now at the latest.
         margin: Seconds before the first send from which on a task may be ours by a clock that nobody has set.
     """
+    gateway = gateway.speaking(submission.dialect)
     deadline = min(deadline, gateway.clock() + RECONCILE)
     window = Window.of(submission, gateway)
     doubt: SoraError | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from ..errors import (
     SubmissionUnknownError,
     TaskNotFoundError,
 )
-from ..events import Adjusted, NotRecorded, Submitted
+from ..events import Adjusted, NotRecorded, Retrying, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from .exchange import Gateway, exchange, persist
@@ -131,17 +131,34 @@ def create(
         account=gateway.settings.account,
         thread=thread,
     )
-    deadline = gateway.clock() + (gateway.patience + RECONCILE if patience is None else patience)
-    attempts = _Attempts(gateway, request, submission, deadline, is_repeat=repeat == "new", resend=resend)
+    formats = [gateway, *(gateway.speaking(dialect.name) for dialect in gateway.fallback)]
+    for speaking in formats:
+        submission = replace(submission, dialect=speaking.dialect.name)
+        deadline = gateway.clock() + (gateway.patience + RECONCILE if patience is None else patience)
+        attempts = _Attempts(speaking, request, submission, deadline, is_repeat=repeat == "new", resend=resend)
+        try:
+            task, reused = yield from _submitted(attempts)
+        except EndpointUnavailableError as error:
+            if error.charged != "no" or speaking is formats[-1]:
+                raise
+            yield Tell(Retrying(error, 0.0))
+            continue
+        yield Tell(Submitted(submission.key, task, reused))
+        return task
+    raise AssertionError("unreachable")
+
+
+def _submitted(attempts: _Attempts) -> Flow[tuple[VideoTask, bool]]:
+    """The task in one format, and whether it had been accepted before."""
+    gateway, key = attempts.gateway, attempts.submission.key
     try:
         task, reused = yield from persist(gateway, attempts.one_more, attempts.last_send, paid=not gateway.honoured)
     except SoraError as error:
-        task = yield from attempts.verdict(error.about(key=submission.key))
+        task = yield from attempts.verdict(error.about(key=key))
         reused = not attempts.sent
-    for sentence in () if reused else gateway.dialect.adjusted(request):
-        yield Tell(Adjusted(submission.key, sentence))
-    yield Tell(Submitted(submission.key, task, reused))
-    return task
+    for sentence in () if reused else gateway.dialect.adjusted(attempts.request):
+        yield Tell(Adjusted(key, sentence))
+    return task, reused
 
 
 @dataclass(slots=True)
@@ -327,7 +344,7 @@ class _Attempts:
             return None
         try:
             glance = min(self.last_send, self.gateway.clock() + _GLANCE)
-            task = yield from look(self.gateway, earlier.task_id, glance)
+            task = yield from look(self.gateway.speaking(earlier.dialect), earlier.task_id, glance)
         except TaskNotFoundError:
             is_late = self.gateway.now() - earlier.intended_at < _GONE
             return remembered(earlier, earlier.task_id) if is_late else None

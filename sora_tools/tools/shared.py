@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
@@ -40,6 +40,7 @@ class ClientSettings(TypedDict, total=False):
     base_url: str | None
     api_key: str | SecretStr | None
     dialect: str | Dialect | None
+    fallback: Sequence[str | Dialect]
     model: str | None
     timeout: float
     retry: Retry | None
