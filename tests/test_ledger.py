@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -746,3 +747,42 @@ def test_by_default_it_is_a_file_in_the_users_state_directory(monkeypatch: pytes
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path() == tmp_path / ".local" / "state" / "sora-tools" / "ledger.sqlite"
+
+
+# --- what is told of once ---------------------------------------------------------------------------------------
+
+
+def test_what_is_told_of_a_task_is_kept_while_its_attempt_goes_on(book: Any) -> None:
+    begun = book.begin(submission("k"))
+    for done in (0.1, 0.5):
+        book.follow(begun.claim, "task_1", {"task_id": "task_1", "progress": done})
+    row = book.find("k")
+    assert (row.state, row.task_id, row.seen) == ("accepted", "task_1", {"task_id": "task_1", "progress": 0.5})
+    assert book.under_way("k")
+    assert isinstance(book.begin(submission("k")), Accepted)
+    assert book.under_way("k"), "asking takes nothing away"
+    book.settle(begun.claim, "accepted", "task_1")
+    assert not book.under_way("k")
+    assert book.find("k").seen == {"task_id": "task_1", "progress": 0.5}
+
+
+def test_a_ledger_of_the_first_version_is_taken_to_the_newest(file: Path) -> None:
+    old = sqlite3.connect(file)
+    for statement in filter(str.strip, MIGRATIONS[0].split(";")):
+        old.execute(statement)
+    old.execute("pragma application_id = 0x536F7261")
+    old.execute("pragma user_version = 1")
+    old.execute(
+        "insert into submission (key, gateway, account, dialect, body, digest, state, task_id, intended_at, sent_at)"
+        " values ('k', ?, '', 'backend', '{}', '', 'accepted', 'task_1', 1e9, 1e9)",
+        (GATEWAY,),
+    )
+    old.commit()
+    old.close()
+    book = SQLiteLedger(file)
+    row = book.find("k")
+    assert (row.task_id, row.seen) == ("task_1", None)
+    begun = book.begin(submission("new"))
+    book.follow(begun.claim, "task_2", {"status": "running"})
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("pragma user_version").fetchone() == (len(MIGRATIONS),)

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -48,6 +48,7 @@ MIGRATIONS: Final = (
     create unique index submission_task on submission (gateway, task_id);
     create index submission_thread on submission (thread, digest);
     """,
+    "alter table submission add column seen text;",
 )
 """One step a version: ``PRAGMA user_version`` tells how many a file has been through."""
 
@@ -71,7 +72,7 @@ _MEANWHILE: Final = "Whether anything was sent is not changed by that. See what 
 _ROW: Final = """
     select s.key, s.gateway, s.account, s.dialect, s.body, s.digest, s.thread, coalesce(r.state, s.state) as state,
         coalesce(r.task_id, s.task_id) as task_id, s.intended_at, s.sent_at, coalesce(r.outcome, s.outcome) as outcome,
-        coalesce(r.files, s.files) as files, s.reuses, s.adopted
+        coalesce(r.files, s.files) as files, s.reuses, s.adopted, coalesce(r.seen, s.seen) as seen
     from submission s left join submission r on r.key = s.reuses
 """
 """A submission that was given an earlier one's task shows what is known of that one."""
@@ -143,30 +144,47 @@ class _SQLLedger(ABC):
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._turn() as db:
             self._check_there(db, claim)
-            reuses = None
-            if task_id is not None:
-                holder = db.execute(
-                    "select h.key, h.adopted from submission h join submission s on s.gateway = h.gateway"
-                    " where s.key = ? and h.task_id = ? and h.key <> s.key",
-                    (claim.key, task_id),
-                ).fetchone()
-                if holder is not None and holder["adopted"]:  # a direct answer beats an adoption
-                    lost = (
-                        "update submission set state = 'unsure', task_id = null, adopted = 0,"
-                        " outcome = null, files = '[]' where key = ?"
-                    )
-                    db.execute(lost, (holder["key"],))
-                elif holder is not None:  # the gateway itself took two creates for one
-                    reuses, task_id = holder["key"], None
-                    db.execute("update submission set reuses = ? where reuses = ?", (reuses, claim.key))
-            elif not claim.held:
+            if task_id is None and not claim.held:
                 return
-            db.execute(
-                "update submission set state = ?1, task_id = ?2, reuses = ?3, adopted = 0 where key = ?4"
-                " and (?2 is not null or ?3 is not null or (task_id is null and reuses is null))",
-                (state, task_id, reuses, claim.key),
-            )
+            self._note(db, claim.key, state, task_id)
             self._discard(claim)
+
+    def follow(self, claim: Claim, task_id: str, seen: Mapping[str, Any]) -> None:
+        with self._turn() as db:
+            self._check_there(db, claim)
+            self._note(db, claim.key, "accepted", task_id)
+            db.execute("update submission set seen = ? where key = ?", (json.dumps(seen), claim.key))
+
+    def under_way(self, key: str) -> bool:
+        with self._turn():
+            claim = self._claim(key)
+            if claim is not None:
+                self._discard(claim)
+            return claim is None
+
+    def _note(self, db: sqlite3.Connection, key: str, state: State, task_id: str | None) -> None:
+        """Write down a fate; a task that another submission has is that one's, unless it had only adopted it."""
+        reuses = None
+        if task_id is not None:
+            holder = db.execute(
+                "select h.key, h.adopted from submission h join submission s on s.gateway = h.gateway"
+                " where s.key = ? and h.task_id = ? and h.key <> s.key",
+                (key, task_id),
+            ).fetchone()
+            if holder is not None and holder["adopted"]:  # a direct answer beats an adoption
+                lost = (
+                    "update submission set state = 'unsure', task_id = null, adopted = 0,"
+                    " outcome = null, files = '[]' where key = ?"
+                )
+                db.execute(lost, (holder["key"],))
+            elif holder is not None:  # the gateway itself took two creates for one
+                reuses, task_id = holder["key"], None
+                db.execute("update submission set reuses = ? where reuses = ?", (reuses, key))
+        db.execute(
+            "update submission set state = ?1, task_id = ?2, reuses = ?3, adopted = 0 where key = ?4"
+            " and (?2 is not null or ?3 is not null or (task_id is null and reuses is null))",
+            (state, task_id, reuses, key),
+        )
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
         with self._turn() as db:
@@ -537,6 +555,7 @@ def _submissions(rows: sqlite3.Cursor) -> Iterator[Submission]:
     for row in rows.fetchall():  # or its lock would last as long as the cursor
         told: dict[str, Any] = dict(row)
         told["body"], told["files"] = json.loads(told["body"]), tuple(json.loads(told["files"]))
+        told["seen"] = json.loads(told["seen"]) if told["seen"] else None
         yield Submission(**{**told, "adopted": bool(told["adopted"])})
 
 

@@ -36,6 +36,7 @@ class Submission:
         files: Where its videos were saved, once all of them were.
         reuses: The key of the earlier submission whose task this one was given, where it was.
         adopted: Whether its task was found in the gateway's list, so that another one's answer may still claim it.
+        seen: Its task as it was last told of, where the format tells of it once and cannot be asked.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Submission:
     files: tuple[str, ...] = ()
     reuses: str | None = None
     adopted: bool = False
+    seen: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def unresolved(self) -> bool:
@@ -188,6 +190,14 @@ class Ledger(Protocol):
 
         Only an accepted task is written down under a claim that has been given back, and nothing erases one.
         """
+        ...
+
+    def follow(self, claim: Claim, task_id: str, seen: Mapping[str, Any]) -> None:
+        """Write down as accepted, with its task as it is now told of, and keep the claim: more is to come."""
+        ...
+
+    def under_way(self, key: str) -> bool:
+        """Whether a living attempt holds the claim on this key."""
         ...
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
