@@ -87,7 +87,6 @@ class Gateway:
     jitter: Callable[[], float] = random.random
     cool_down: CoolDown = field(init=False)
     honoured: bool = False
-    has_id_route: bool = True
     clock_skew: float = 0.0
 
     def __post_init__(self) -> None:
