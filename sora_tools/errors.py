@@ -17,7 +17,8 @@
     └── DownloadError             download_failed       the video exists and could not be saved
 
 Two facts rule every retry. ``retryable``: may the same call succeed later? ``charged``: what is known of the money?
-A create is sent again only when it is retryable *and* ``charged`` is ``"no"``.
+A create is sent again by itself only when it is retryable and ``charged`` is ``"no"``, or when a web page answered it
+and the list shows no task that may have come of it; and where somebody says so (``resend``, ``idempotency``).
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class EndpointUnavailableError(SoraError):
 
 
 class BusyError(SoraError):
-    """The gateway refused before doing anything, and may accept later."""
+    """The gateway refused before doing anything, and may accept later; or another attempt with the key is under way."""
 
     code = "busy"
     retryable = True
@@ -217,17 +218,25 @@ class SubmissionUnknownError(SoraError):
     """A paid create was sent and its fate is unknown. Sending it again could pay twice."""
 
     code = "submission_unknown"
-    charged = "unknown"
+    charged: Charged = "unknown"
 
 
 class TaskNotFoundError(SoraError):
     """The gateway shows no task with this id."""
 
     code = "task_not_found"
-    charged = "unknown"
+    charged: Charged = "unknown"
 
 
-class TaskFailedError(SoraError):
+class _TaskError(SoraError):
+    charged: Charged = "yes"
+
+    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.task = task
+
+
+class TaskFailedError(_TaskError):
     """The task was accepted and ended without a usable video.
 
     Args:
@@ -235,14 +244,9 @@ class TaskFailedError(SoraError):
     """
 
     code = "task_failed"
-    charged = "yes"
-
-    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.task = task
 
 
-class WaitTimeoutError(SoraError):
+class WaitTimeoutError(_TaskError):
     """The task had not ended by the deadline. It goes on rendering at the gateway.
 
     Args:
@@ -251,11 +255,6 @@ class WaitTimeoutError(SoraError):
 
     code = "wait_timeout"
     retryable = True
-    charged = "yes"
-
-    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.task = task
 
 
 class UnreadableReplyError(SoraError):
@@ -271,4 +270,4 @@ class DownloadError(SoraError):
 
     code = "download_failed"
     retryable = True
-    charged = "yes"
+    charged: Charged = "yes"

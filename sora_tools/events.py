@@ -13,7 +13,7 @@ from .schemas import VideoTask
 
 
 class Submitted(NamedTuple):
-    """The gateway accepted a create; ``reused`` when an earlier one with the same key had been accepted."""
+    """The gateway has a create; ``reused`` when an earlier one had been accepted: with this key, or the very same."""
 
     key: str
     task: VideoTask

@@ -194,6 +194,23 @@ def test_from_a_prompt_to_a_file(drive: Drive, box: Sandbox, tmp_path: Path) -> 
     assert {Submitted, Downloading, Saved} <= {type(event) for event in events}
 
 
+def test_a_sweep_that_cannot_begin_leaves_nobody_waiting(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sora(base_url=box.base_url, api_key=KEY, ledger="memory") as sora:
+        task_id = sora.create(VIDEO).task_id
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "sora-looks":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NotSentError, match="thread"):
+            sora.wait(task_id)
+        monkeypatch.undo()
+        assert sora.wait(task_id, timeout=30).status == "succeeded"
+
+
 def test_generate_asks_of_create_what_create_can_do(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
     asked = {"thread": "t", "settings": {"ledger": tmp_path / "ledger.sqlite"}}
     tasks = [drive(box.base_url, "create", VIDEO, **asked)]

@@ -835,6 +835,16 @@ def test_near_a_deadline_bytes_may_take_what_is_left(gateway: Gateway, clock: Cl
     assert names(tmp_path) == []
 
 
+def test_a_task_whose_every_video_there_is_was_saved_is_finished(
+    gateway: Gateway, clock: Clock, tmp_path: Path
+) -> None:
+    play = Play(clock, [reply(200, {"id": TASK})], files=[film()])
+    play.run(create(gateway, VideoRequest(prompt="fly man", n_variants=2), "k"))
+    play.run(download(gateway, task({"generation_id": "withheld"}, {"url": ADDRESS}), tmp_path))
+    row = gateway.ledger.find("k")
+    assert (len(row.files), row.finished) == (1, True)
+
+
 # --- names ------------------------------------------------------------------------------------------------------
 
 

@@ -88,12 +88,15 @@ def test_a_task_missing_from_the_list_is_asked_for_by_id(gateway: Gateway, clock
     assert play.run(query(gateway, TASK)).status == "queued"
 
 
-def test_a_gateway_without_a_route_by_id_is_asked_for_it_once(gateway: Gateway, clock: Clock) -> None:
+def test_a_gateway_without_a_route_by_id_is_asked_for_it_once_a_minute(gateway: Gateway, clock: Clock) -> None:
     play = Play(clock, [], [page("task_a"), html(), page("task_a")])
     for _ in range(2):
         with pytest.raises(TaskNotFoundError):
             play.run(query(gateway, TASK))
     assert len(play.sent) == 3
+    clock.seconds += 61
+    play.answers["GET"] = [page("task_a"), reply(200, {"id": TASK, "status": "queued"})]
+    assert play.run(query(gateway, TASK)).status == "queued"
 
 
 def test_when_neither_route_is_served_the_endpoint_is_unavailable(gateway: Gateway, clock: Clock) -> None:
@@ -228,6 +231,16 @@ def test_a_wait_of_no_seconds_looks_once(gateway: Gateway, clock: Clock) -> None
     with pytest.raises(WaitTimeoutError):
         play.run(wait(gateway, TASK, 0.0))
     assert len(play.looks) == 1
+
+
+def test_a_wait_of_no_seconds_for_a_key_looks_for_it(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(500, "")], [page()], news=[task()])
+    with pytest.raises(SubmissionUnknownError):
+        play.run(create(gateway, VideoRequest(prompt="fly man"), "k"))
+    lists = play.sent.count("GET")
+    with pytest.raises(SubmissionUnknownError):
+        play.run(wait(gateway, "k", 0.0))
+    assert play.sent.count("GET") > lists
 
 
 def test_each_hint_of_the_gateway_holds_for_one_look(gateway: Gateway, clock: Clock) -> None:

@@ -79,7 +79,7 @@ def check(world: World, ledger: Ledger, origin: str, told: dict[str, Any]) -> Co
     outcomes = Counter[str]()
     for key, what in told.items():
         if isinstance(what, str):
-            assert by_key.get(key) is not None
+            assert by_key.get(key) == what, "everybody was given a task of their own"
             outcomes["task"] += 1
         else:
             assert isinstance(what, SoraError), what

@@ -26,6 +26,7 @@ from langgraph.types import RetryPolicy
 from scripted_model import ScriptedModel
 
 from sora_tools import (
+    AsyncSora,
     BusyError,
     ConfigurationError,
     CreateVideoTool,
@@ -211,6 +212,17 @@ def test_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
         assert error["retryable"] is False
         assert error["key"]
         assert "again" not in message.content.lower().replace("do not create it again", "")
+
+
+def test_clients_of_two_gateways_are_not_one_pair(tmp_path):
+    one, other = FakeGateway().settings(), FakeGateway().settings()
+    with pytest.raises(ConfigurationError, match="do not share a gateway"):
+        SoraToolkit(sora=Sora(**one), async_sora=AsyncSora(**other))
+
+
+def test_every_answer_of_unknown_charge_says_to_query_its_key():
+    for error in (BusyError("Under way.", charged="unknown", key="k"), SubmissionUnknownError("Lost.", key="k")):
+        assert "do not call create_video" in json.loads(of_error(SoraToolError(error)))["next"]
 
 
 def test_broken_arguments_come_back_and_nothing_is_sent(invoke):

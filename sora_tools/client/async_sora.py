@@ -13,26 +13,26 @@ import httpx
 
 from .. import flow as flows
 from ..addresses import origin
-from ..errors import ConfigurationError, LostReplyError, NotSentError
+from ..errors import LostReplyError, NotSentError
 from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
-    DIRECT,
     FRESH,
     IN_FLIGHT,
     REUSED,
     Left,
+    closed,
     crowded,
     decoded,
+    gone,
     grow,
     left_until,
-    no_cookies,
+    manners,
     received_later,
     reply,
     translated,
-    trust,
 )
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ class AsyncSora(Client):
         match wish:
             case Send(call) if call.paid:  # shielded, and its place held, by the Finish around it
                 if run.unwanted:
-                    raise NotSentError("The caller had gone before the create left.", retryable=False)
+                    raise gone()
                 return await self._send(connections.creates, wish)
             case Send(_, patience):
                 return await self._send_look(connections, wish, patience)
@@ -233,7 +233,7 @@ class AsyncSora(Client):
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled() and not _is_cancelled():
-                raise ConfigurationError("This client has been closed.", hint="Make a new one.") from None
+                raise closed() from None
             asyncio.get_running_loop().call_later(ABANDONED, task.cancel)
             raise
 
@@ -283,13 +283,8 @@ class LoopConnections:
     keeper: AsyncGenerator[LoopConnections]
 
     def __init__(self, gateway: Gateway, transport: httpx.AsyncBaseTransport | None) -> None:
-        direct = DIRECT if transport is None else None
-        self.looks = httpx.AsyncClient(
-            transport=transport, mounts=direct, limits=REUSED, verify=trust(), cookies=no_cookies()
-        )
-        self.creates = httpx.AsyncClient(
-            transport=transport, mounts=direct, limits=FRESH, verify=trust(), cookies=no_cookies()
-        )
+        self.looks = httpx.AsyncClient(transport=transport, limits=REUSED, **manners(transport))
+        self.creates = httpx.AsyncClient(transport=transport, limits=FRESH, **manners(transport))
         self.look_gate, self.create_gate = asyncio.Semaphore(IN_FLIGHT), asyncio.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
         self.attempts: set[asyncio.Task[Any]] = set()

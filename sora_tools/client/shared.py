@@ -26,6 +26,7 @@ from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect, Upload
 from .redaction import keep
+from .transport import closed
 
 logger = logging.getLogger("sora_tools")
 
@@ -142,7 +143,7 @@ class Client:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConfigurationError("This client has been closed.", hint="Make a new one.")
+            raise closed()
 
     def _message(self, send: Send, trace: Callable[..., Any]) -> dict[str, Any]:
         call, url = send.call, self.gateway.settings.url(send.call.path)

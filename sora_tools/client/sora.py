@@ -21,20 +21,19 @@ from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
-    DIRECT,
     FRESH,
     IN_FLIGHT,
     REUSED,
     Left,
     crowded,
     decoded,
+    gone,
     grow,
     left_until,
-    no_cookies,
+    manners,
     received,
     reply,
     translated,
-    trust,
 )
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ class Sora(Client):
         on_event: Listener | None = None,
         **fields: Any,
     ) -> VideoTask:
-        """Start one paid job and return as soon as the gateway has it. Never sends it twice.
+        """Start one paid job and return as soon as the gateway has it. Never sends it twice, unless told to.
 
         Takes ``retry.budget`` and 5 seconds at most for its sends (45 s), and 15 s more where it must be looked for.
 
@@ -75,10 +74,11 @@ class Sora(Client):
             **fields: Fields of VideoRequest, on top of ``request``.
 
         Returns:
-            The task, usually queued.
+            The task, usually queued; as last known where it was accepted before (``unknown`` until it is looked at).
 
         Raises:
             SubmissionUnknownError: It was sent and its fate is unknown. It must not be created again.
+            InvalidRequestError: The request breaks a rule, here or at the gateway.
             SoraError: Anything else; ``charged`` says what is known of the money.
         """
         return self.run(self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend), on_event)
@@ -88,6 +88,7 @@ class Sora(Client):
 
         Raises:
             TaskNotFoundError: The gateway shows no such task.
+            SubmissionUnknownError: It is the key of a create that was sent, never answered, and not found.
             SoraError: The look was not answered.
         """
         return self.run(flows.query(self.gateway, task_id))
@@ -98,6 +99,13 @@ class Sora(Client):
         Args:
             limit: Tasks on the page, 1 to 100.
             before: ``before`` of the page that came before this one.
+
+        Returns:
+            The page; its ``before`` asks for the next one.
+
+        Raises:
+            InvalidRequestError: ``limit`` is out of bounds, or ``before`` cannot be an id.
+            EndpointUnavailableError: The format, or the gateway, has no list.
         """
         return self.run(flows.listed(self.gateway, limit, before))
 
@@ -112,6 +120,8 @@ class Sora(Client):
         Raises:
             TaskFailedError: It ended without a video.
             WaitTimeoutError: It is still rendering; carries the task as last seen.
+            TaskNotFoundError: The gateway shows no such task, and it is not one accepted a moment ago.
+            SubmissionUnknownError: It is the key of a create that was sent, never answered, and not found.
         """
         return flows.successful(self.run(flows.wait(self.gateway, task_id, timeout), on_event))
 
@@ -264,7 +274,7 @@ class Sora(Client):
         match wish:
             case Send(call) if call.paid:  # its place is held by the Finish around it
                 if run.unwanted:
-                    raise NotSentError("The caller had gone before the create left.", retryable=False)
+                    raise gone()
                 return self._send(connections.creates, wish)
             case Send(call, patience):
                 deadline, http = time.monotonic() + patience, connections.creates if call.fresh else connections.looks
@@ -321,11 +331,13 @@ class Sora(Client):
 
     def _look(self, connections: Connections, wish: Look) -> Any:
         news, leads = connections.board.ask(wish.task_id, wish.pause)
-        if leads:
-            sweep = flows.sweep(self.gateway, connections.board)
-            threading.Thread(target=self._run, args=(sweep, Run(connections)), name="sora-looks", daemon=True).start()
         try:
+            if leads:
+                _apart(lambda: self._run(flows.sweep(self.gateway, connections.board), Run(connections)), "sora-looks")
             return news.result(wish.patience)
+        except NotSentError:
+            connections.board.give_up()  # or everybody would wait for a sweep that never began
+            raise
         except TimeoutError:
             return NO_NEWS
         finally:
@@ -354,13 +366,8 @@ class Connections:
     """One process's connections for a synchronous client."""
 
     def __init__(self, gateway: Gateway, transport: httpx.BaseTransport | None) -> None:
-        direct = DIRECT if transport is None else None
-        self.looks = httpx.Client(
-            transport=transport, mounts=direct, limits=REUSED, verify=trust(), cookies=no_cookies()
-        )
-        self.creates = httpx.Client(
-            transport=transport, mounts=direct, limits=FRESH, verify=trust(), cookies=no_cookies()
-        )
+        self.looks = httpx.Client(transport=transport, limits=REUSED, **manners(transport))
+        self.creates = httpx.Client(transport=transport, limits=FRESH, **manners(transport))
         self.look_gate, self.create_gate = threading.Semaphore(IN_FLIGHT), threading.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
 

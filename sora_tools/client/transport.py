@@ -44,6 +44,21 @@ def trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def manners(transport: Any) -> dict[str, Any]:
+    """What all clients have in common, whatever their colour and limits."""
+    return {"mounts": DIRECT if transport is None else None, "verify": trust(), "cookies": no_cookies()}
+
+
+def closed() -> ConfigurationError:
+    """The error for a client that is used after it was closed."""
+    return ConfigurationError("This client has been closed.", hint="Make a new one.")
+
+
+def gone() -> NotSentError:
+    """The error for a create whose caller went before it left."""
+    return NotSentError("The caller had gone before the create left.", retryable=False)
+
+
 def crowded() -> NotSentError:
     """The error for a request that found no place at its gate in time."""
     return NotSentError(
@@ -195,7 +210,7 @@ def translated(left: Left) -> Iterator[None]:
             raise
         if not left.never(error) and left.watched:
             raise _failure(error, left) from error
-        raise ConfigurationError("This client has been closed.", hint="Make a new one.") from error
+        raise closed() from error
 
 
 def _failure(error: Exception, left: Left) -> SoraError:

@@ -94,7 +94,6 @@ class Gateway:
     honoured: bool = False
     auto: bool = False
     fallback: tuple[Dialect, ...] = ()
-    has_id_route: bool = True
     clock_skew: float = 0.0
     undecided: bool = field(init=False)
     _in_formats: dict[str, Gateway] = field(default_factory=dict)

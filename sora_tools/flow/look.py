@@ -20,13 +20,14 @@ from ..errors import (
     SoraError,
     TaskFailedError,
     TaskNotFoundError,
+    UnreadableReplyError,
     WaitTimeoutError,
 )
 from ..events import NotRecorded, Retrying, Seen
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
-from .exchange import PASSING, Gateway, ask, exchange, persist
+from .exchange import Gateway, ask, exchange, persist
 from .reconcile import RECONCILE, reconcile
 from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 
@@ -51,7 +52,7 @@ _GATHERING: Final = 0.25
 """Seconds from one round to the next at least: those who join in them are answered together."""
 
 SHORTEST: Final = 1.0
-"""Seconds between two looks of one wait at least."""
+"""Seconds between two looks of one wait at least, before jitter; half of it where the gateway asks for that."""
 
 _LONGEST, _SHARE_OF_AGE = 15.0, 0.05
 
@@ -90,6 +91,10 @@ def listed(
         limit: Tasks on the page, 1 to 100.
         before: The task id after which the page begins; None for the newest.
         patience: Seconds it may take in all.
+
+    Raises:
+        InvalidRequestError: ``limit`` is out of bounds, or ``before`` cannot be an id.
+        EndpointUnavailableError: The format, or the gateway, has no list.
     """
     if not 1 <= limit <= _PAGE:
         raise InvalidRequestError(f"limit: {limit} was given; 1 to {_PAGE} is allowed.")
@@ -115,10 +120,13 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
 
     Raises:
         WaitTimeoutError: It had not ended by then; carries the task as last seen.
+        SubmissionUnknownError: It is the key of a submission whose fate is unknown.
+        TaskNotFoundError: The gateway shows no such task, and it is not one accepted a moment ago.
+        EndpointUnavailableError: The gateway serves neither list nor look.
     """
     start = gateway.clock()
     deadline = start + checked_timeout(timeout)
-    gateway, task_id, submission = yield from identify(gateway, task_id, deadline)
+    gateway, task_id, submission = yield from identify(gateway, task_id, deadline + LAST_LOOK)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
     vouched: Charged = "yes" if submission is not None else "unknown"
     last: VideoTask | None = None
@@ -215,7 +223,7 @@ def _in_list(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]
 
 
 def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
-    call = gateway.dialect.look(task_id) if gateway.has_id_route else None
+    call = gateway.dialect.look(task_id)
     if call is None:
         raise EndpointUnavailableError("The gateway has no route for a single task.", charged="no")
     if gateway.dialect.looks_by_id:
@@ -224,12 +232,18 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
     def attempt() -> Flow[VideoTask]:
         try:
             return (yield from exchange(gateway, call, deadline))
-        except EndpointUnavailableError as error:
-            gateway.has_id_route = error.http_status in PASSING
+        except EndpointUnavailableError as error:  # most gateways have no such route
             error.most_sends = 1
             raise
+        except UnreadableReplyError as error:  # or take it for the list's
+            raise EndpointUnavailableError(error.message, charged="no", most_sends=1) from error
 
-    return (yield from persist(gateway, attempt, deadline))
+    gateway.cool_down.check("look")
+    try:
+        return (yield from persist(gateway, attempt, deadline))
+    except EndpointUnavailableError as error:
+        gateway.cool_down.begin("look", error)
+        raise
 
 
 def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[Gateway, str, Submission | None]]:
@@ -273,7 +287,8 @@ def note_end(gateway: Gateway, task: VideoTask, submission: Submission | None = 
         submission: The submission, where it is known: what it says already is not written again.
     """
     saved = [str(generation.file.absolute()) for generation in task.generations if generation.file is not None]
-    files = saved if len(saved) == len(task.generations) else []
+    due = [generation for generation in task.generations if generation.url is not None]
+    files = saved if len(saved) == len(due) else []
     if not task.ended or (submission is not None and submission.outcome == task.status and not files):
         return
     try:

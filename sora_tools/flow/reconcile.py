@@ -44,7 +44,7 @@ PAUSES: Final = (1.0, 2.0, 5.0)
 """Seconds before each further look: four looks over eight seconds, because tasks show up late."""
 
 _LATEST: Final = 3600.0
-"""Seconds after the first send up to which a task may be ours; one made later is somebody else's."""
+"""Seconds after the last send up to which a task may be ours; one made later is somebody else's."""
 
 _RECENT: Final = 100
 _MOST_PAGES: Final = 100
@@ -107,7 +107,7 @@ def reconcile(
                     raise unknown(reason or found.doubt, key)
             case Elsewhere():
                 if gateway.clock() > deadline:
-                    raise BusyError("Another attempt with this key is still under way.", charged="unknown", key=key)
+                    raise under_way(key)
                 yield Sleep(ASK_AGAIN)
             case None:
                 return None
@@ -156,7 +156,7 @@ def search(
         nearest = sorted(ours, key=lambda task_id: window.distance(ours[task_id]))
         task_id = yield Do(gateway.ledger.adopt, (claim, nearest))
         if task_id is not None:
-            return Search(ours[task_id], served=True, doubt=None)
+            return Search(ours.get(task_id) or remembered(submission, task_id), served=True, doubt=None)
         for task in tasks if doubt is None else ():
             if may_match(task, body, window, margin):
                 known = yield Do(gateway.ledger.of_task, (submission.gateway, task.task_id))
@@ -210,6 +210,17 @@ def noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None = N
         yield Tell(NotRecorded(claim.key, task, error))
         return False
     return True
+
+
+def under_way(key: str) -> BusyError:
+    """The error for a create that another attempt is carrying out all the time."""
+    return BusyError(
+        "Another attempt with this key is still under way.",
+        hint=f"Do not create it again. Query it by its key, {key}, in a minute.",
+        charged="unknown",
+        most_sends=1,
+        key=key,
+    )
 
 
 def unknown(reason: SoraError | None, key: str) -> SubmissionUnknownError:
@@ -271,7 +282,7 @@ class Window(NamedTuple):
         return task.created_at is not None and task.created_at.timestamp() < opens - margin
 
     def distance(self, task: VideoTask) -> float:
-        """Seconds between the first send and its making."""
+        """Seconds between the last send and its making."""
         return abs(task.created_at.timestamp() - self.until - self.skew) if task.created_at else _LATEST
 
 

@@ -2,7 +2,8 @@
 
 Rules. What is about to be sent is in the ledger first. What came of it is in the ledger before anyone hears of it.
 Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated, unless
-the gateway is known to honour the key that goes with it, or the caller says so.
+the gateway is known to honour the key that goes with it, or the caller says so; one that a web page answered is sent
+again where the list, looked at first, shows no task that may have come of it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Take
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from .exchange import Gateway, exchange, persist
 from .look import look, note_end
-from .reconcile import ASK_AGAIN, RECONCILE, UNSET_CLOCK, noted, reconcile, remembered, search, unknown
+from .reconcile import ASK_AGAIN, RECONCILE, UNSET_CLOCK, noted, reconcile, remembered, search, under_way, unknown
 from .wishes import Do, Finish, Flow, Sleep, Tell
 
 Repeat = Literal["reuse", "new"]
@@ -37,7 +38,7 @@ Repeat = Literal["reuse", "new"]
 _GLANCE: Final = 10.0
 """Seconds that a look at an earlier, identical submission takes at most."""
 
-_GONE: Final = 3600.0
+_OVER: Final = 3600.0
 """Seconds after which a task that the gateway does not show is over, and not merely late to show."""
 
 
@@ -101,7 +102,8 @@ def create(
         patience: Seconds it may take in all.
 
     Returns:
-        The task, as the gateway first answered it.
+        The task: as the gateway answered, or as last known where it was accepted before (``unknown`` until it is looked
+        at).
 
     Raises:
         SubmissionUnknownError: It was sent, its fate is unknown, and it was not found.
@@ -132,10 +134,13 @@ def create(
         thread=thread,
     )
     formats = [gateway, *(gateway.speaking(dialect.name) for dialect in gateway.fallback)]
+    start = gateway.clock()
     for speaking in formats:
         submission = replace(submission, dialect=speaking.dialect.name)
-        deadline = gateway.clock() + (gateway.patience + RECONCILE if patience is None else patience)
-        attempts = _Attempts(speaking, request, submission, deadline, is_repeat=repeat == "new", resend=resend)
+        deadline = gateway.clock() + gateway.patience + RECONCILE if patience is None else start + patience
+        attempts = _Attempts(
+            speaking, request, submission, deadline, is_named=key is not None, may_repeat=repeat == "new", resend=resend
+        )
         try:
             task, reused = yield from _submitted(attempts)
         except EndpointUnavailableError as error:
@@ -166,10 +171,13 @@ class _Attempts:
     """The sends of one submission.
 
     Attributes:
+        is_named: Whether the caller gave the key, so that an earlier call may have sent it.
+        may_repeat: Whether it may be sent though its conversation has submitted the very same.
         sent: Whether this call has sent it.
         paged: Whether a send was answered with a web page, so that it is looked for before each further one.
         lost: Whether a send was answered in another way that leaves its fate unknown, now or before this call.
         clear: Whether the ledger, when last asked, knew of nothing sent with this key that may have been accepted.
+        cooled: Whether a cool-down answered in the gateway's place.
         passed: The keys of identical submissions that were found to be over.
     """
 
@@ -177,12 +185,14 @@ class _Attempts:
     request: VideoRequest
     submission: Submission
     deadline: float
-    is_repeat: bool
+    is_named: bool
+    may_repeat: bool
     resend: bool
     sent: bool = False
     paged: bool = False
     lost: bool = False
     clear: bool = False
+    cooled: bool = False
     passed: set[str] = field(default_factory=set)
 
     @property
@@ -205,21 +215,18 @@ class _Attempts:
                             return known, True
                         continue
                     # an end that is named twice could not be written down; one refused is begun anew by its caller
-                    self.is_repeat = earlier.task_id is not None and earlier.key in self.passed
+                    self.may_repeat = earlier.task_id is not None and earlier.key in self.passed
                     self.passed.add(earlier.key)
                 case Unsure():
                     self.lost = True
                     raise unknown(None, self.submission.key)
                 case Elsewhere():
                     if self.gateway.clock() > self.last_send:
-                        raise BusyError(
-                            "Another attempt with this key is still under way.", charged="unknown", most_sends=1
-                        )
+                        raise under_way(self.submission.key)
                     yield Sleep(ASK_AGAIN)
 
     def verdict(self, error: SoraError) -> Flow[VideoTask]:
         """After the last send: the task where it can be found, and else what is known of the money."""
-        cooling = error.most_sends is not None  # what a cool-down answered must not renew it
         is_ours = error.key == self.submission.key
         if is_ours and (self.lost or self.paged):
             try:
@@ -231,15 +238,25 @@ class _Attempts:
             if found is not None:
                 return found
         elif is_ours and not self.clear and error.charged == "no":
-            earlier: Submission | None = yield Do(self.gateway.ledger.find, (self.submission.key,))
-            if earlier is not None and earlier.digest == self.submission.digest:
-                if earlier.task_id is not None:
-                    return remembered(earlier, earlier.task_id)
-                if earlier.state != "refused":
-                    error.charged = "unknown"
-        if isinstance(error, EndpointUnavailableError) and not cooling:
+            known = yield from self._sent_before()
+            if isinstance(known, VideoTask):
+                return known
+            if known:
+                error.charged = "unknown"
+                error.hint = f"{error.hint} {unknown(None, self.submission.key).hint}".strip()
+        if isinstance(error, EndpointUnavailableError) and not self.cooled:  # or it would renew itself
             self.gateway.cool_down.begin("create", error)
         raise error
+
+    def _sent_before(self) -> Flow[VideoTask | bool]:
+        """What an earlier call with this key has come to: its task, or whether it may have been accepted."""
+        try:
+            earlier: Submission | None = yield Do(self.gateway.ledger.find, (self.submission.key,))
+        except Exception:  # noqa: BLE001  # a ledger that cannot be read knows nothing of a key that was given
+            return self.is_named
+        if earlier is None or earlier.digest != self.submission.digest:
+            return False
+        return earlier.state != "refused" if earlier.task_id is None else remembered(earlier, earlier.task_id)
 
     def _found(self, error: SoraError) -> Flow[VideoTask | None]:
         """The task, looked for. None where the gateway has no list, and answered nothing but web pages."""
@@ -254,10 +271,10 @@ class _Attempts:
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
         try:
-            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.is_repeat))
+            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat))
         except ConfigurationError as error:
             if not self.sent:
-                error.hint = f"Nothing was sent. {error.hint}"
+                error.hint = f"Nothing was sent now. {error.hint}"
             raise
         self.clear = isinstance(begun, New | Taken)
         match begun:
@@ -274,7 +291,7 @@ class _Attempts:
                         return (yield from self._send(claim))
                     if self.gateway.honoured and submission.account == self.submission.account:
                         self.lost = self.lost or not self.paged
-                        yield Do(self.gateway.ledger.send_again, (claim,))
+                        yield Do(self.gateway.ledger.send_again, (claim, self.submission.account))
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
                         return (yield from self._search_and_send(claim, submission))
@@ -294,13 +311,13 @@ class _Attempts:
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
         self.lost = self.lost or not self.paged
-        yield Do(self.gateway.ledger.send_again, (claim,))
+        yield Do(self.gateway.ledger.send_again, (claim, self.submission.account))
         return (yield from self._send(claim))
 
     def _send(self, claim: Claim) -> Flow[VideoTask]:
         try:
             if not (self.paged or self.lost):
-                self.gateway.cool_down.check("create")
+                self._check_cool_down()
             call = self.gateway.dialect.create(self.request, self.submission.key)
             self.sent = True
             task = yield from exchange(self.gateway, call, self.last_send)
@@ -320,6 +337,13 @@ class _Attempts:
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task
+
+    def _check_cool_down(self) -> None:
+        try:
+            self.gateway.cool_down.check("create")
+        except EndpointUnavailableError:
+            self.cooled = True
+            raise
 
     def _note_failure(self, claim: Claim, error: SoraError) -> Flow[None]:
         is_clean = error.charged == "no" and not (self.paged or self.lost)
@@ -346,7 +370,7 @@ class _Attempts:
             glance = min(self.last_send, self.gateway.clock() + _GLANCE)
             task = yield from look(self.gateway.speaking(earlier.dialect), earlier.task_id, glance)
         except TaskNotFoundError:
-            is_late = self.gateway.now() - earlier.intended_at < _GONE
+            is_late = self.gateway.now() - earlier.intended_at < _OVER
             return remembered(earlier, earlier.task_id) if is_late else None
         except SoraError:
             return remembered(earlier, earlier.task_id)

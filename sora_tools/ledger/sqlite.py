@@ -137,9 +137,10 @@ class _SQLLedger(ABC):
             claim = self._claim(row.key)
             return Elsewhere() if claim is None else Unsure(claim, row)
 
-    def send_again(self, claim: Claim) -> None:
+    def send_again(self, claim: Claim, account: str) -> None:
         with self._turn() as db:
-            db.execute("update submission set sent_at = ? where key = ?", (self._clock(), claim.key))
+            now = self._clock()
+            db.execute("update submission set sent_at = ?, account = ? where key = ?", (now, account, claim.key))
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._turn() as db:
@@ -189,7 +190,7 @@ class _SQLLedger(ABC):
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
         with self._turn() as db:
             row = self._check_there(db, claim)
-            if row.task_id in task_ids:
+            if row.task_id is not None:  # a direct answer came late: no adoption erases it
                 self._discard(claim)
                 return row.task_id
             for task_id in task_ids:
@@ -246,12 +247,17 @@ class _SQLLedger(ABC):
     def of_thread(
         self, gateway: str, account: str, thread: str | None, limit: int, before: str | None = None
     ) -> list[Submission]:
+        own = """
+            where s.gateway = ?1 and s.account = ?2 and s.thread is ?3 and s.reuses is null
+            and (?4 is null or (s.intended_at, s.rowid) < (
+                select b.intended_at, b.rowid from submission b
+                where b.gateway = ?1 and b.account = ?2 and b.thread is ?3 and b.reuses is null
+                and ?4 in (b.key, b.task_id)
+            ))
+        """
         with self._turn(reading=True) as db:
-            own = _ROW + "where s.gateway = ? and s.account = ? and s.thread is ? and s.reuses is null" + _NEWEST_FIRST
-            rows = list(_submissions(db.execute(own, (gateway, account, thread))))
-        places = (index + 1 for index, row in enumerate(rows) if before in (row.key, row.task_id))
-        start = 0 if before is None else next(places, len(rows))
-        return rows[start : start + limit]
+            page = _ROW + own + _NEWEST_FIRST + " limit ?5"
+            return list(_submissions(db.execute(page, (gateway, account, thread, before, limit))))
 
     def submissions(self) -> list[Submission]:
         with self._turn(reading=True) as db:
@@ -492,6 +498,9 @@ class MemoryLedger(_SQLLedger):
 
 class ForgetfulLedger(MemoryLedger):
     """No ledger: remembers a submission only until its fate is known (``ledger="off"``)."""
+
+    def reuse(self, submission: Submission, earlier: str) -> bool:  # noqa: ARG002  # nothing is remembered of it
+        return True
 
     def _claim(self, key: str) -> Claim | None:
         claim = super()._claim(key)

@@ -98,7 +98,7 @@ class Claim(AbstractContextManager["Claim"]):
 
     Args:
         key: The submission's.
-        free: Gives the right back; is called once, and must not wait.
+        free: Gives the right back; is called once, and waits for nothing but other steps of the ledger.
     """
 
     def __init__(self, key: str, free: Callable[[], None]) -> None:
@@ -181,8 +181,8 @@ class Ledger(Protocol):
         """The right to find out about an unresolved submission. None where there is none to find out about."""
         ...
 
-    def send_again(self, claim: Claim) -> None:
-        """Write down that it is about to be sent once more."""
+    def send_again(self, claim: Claim, account: str) -> None:
+        """Write down that it is about to be sent once more, and with which account's key."""
         ...
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:

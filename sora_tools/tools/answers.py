@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.exceptions import ModelError
 from langchain_core.tools import ToolException
 
-from ..errors import InvalidRequestError, SoraError, SubmissionUnknownError, masked
+from ..errors import InvalidRequestError, SoraError, masked
 from ..flow import successful
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoRequest, VideoTask, broken_rules, shortened
@@ -79,7 +79,7 @@ def of_error(error: ToolException) -> str:
     if not isinstance(error, SoraToolError):
         raise error
     told = error.error
-    after = {"next": _UNKNOWN} if isinstance(told, SubmissionUnknownError) and told.key else {}
+    after = {"next": _UNKNOWN} if told.charged == "unknown" and told.key else {}
     return line({"error": told.describe(), **after})
 
 

@@ -58,6 +58,10 @@ def clients(sora: Sora | None, async_sora: AsyncSora | None, settings: ClientSet
     given = sora or async_sora
     if given is not None and settings:
         raise ConfigurationError(f"A client was given, and {', '.join(settings)} too.", hint="Give one or the other.")
+    if sora is not None and async_sora is not None and sora.gateway is not async_sora.gateway:
+        raise ConfigurationError(
+            "sora and async_sora do not share a gateway.", hint="Make one from the other: AsyncSora.sharing(sora)."
+        )
     sora = sora or (Sora(**settings) if async_sora is None else Sora.sharing(async_sora))
     return sora, async_sora or AsyncSora.sharing(sora)
 
