@@ -82,6 +82,7 @@ class Call(Generic[T]):
         otherwise: The same call in another encoding, for a gateway whose reply says that it could not read this one;
             None where the reply says anything else.
         headers: Headers beyond authorization and content type.
+        streamed: Whether its answer comes bit by bit, for minutes.
         fresh: Whether it must have a connection of its own, where no earlier answer's leftovers can be taken for its.
     """
 
@@ -94,12 +95,39 @@ class Call(Generic[T]):
     form: Mapping[str, str | Upload] | None = None
     otherwise: Callable[[Reply], Call[T] | None] = _nothing_else
     headers: Mapping[str, str] = field(default_factory=dict)
+    streamed: bool = False
     fresh: bool = False
 
     @property
     def paid(self) -> bool:
         """Whether sending it may cost money."""
         return self.route == "create"
+
+
+class Listener(Protocol):
+    """What reads an answer that comes bit by bit."""
+
+    @property
+    def named(self) -> bool:
+        """Whether the gateway has named the task by now."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether what was said shows that the task exists."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more needs to be read."""
+
+    @property
+    def task(self) -> VideoTask:
+        """The task as known by now; its id is the ledger key as long as it has no other."""
+
+    def feed(self, data: str) -> VideoTask:
+        """Read the data of one server-sent event (WHATWG HTML 9.2), and give the task as known then."""
+
+    def finish(self) -> VideoTask:
+        """What became of the task, once the answer has ended in whatever way; a SoraError where it broke off."""
 
 
 class Dialect(Protocol):
@@ -110,10 +138,12 @@ class Dialect(Protocol):
     Attributes:
         name: What ``dialect=`` calls it.
         looks_by_id: Whether a task is looked up by its id first (True), or in the list first (False).
+        tells_once: Whether the create's answer is all that the gateway ever says of a task.
     """
 
     name: str
     looks_by_id: bool = True
+    tells_once: bool = False
 
     def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
         """The paid call."""
@@ -125,6 +155,10 @@ class Dialect(Protocol):
 
     def list(self, limit: int, before: str | None) -> Call[TaskPage] | None:
         """One page of tasks, newest first, or None where the format has no such route."""
+        return None
+
+    def listener(self, key: str, reply: Reply) -> Listener | None:
+        """What reads the create's answer bit by bit, from its headers on; None where it is there as a whole."""
         return None
 
     def delete(self, task_id: str) -> Call[None] | None:

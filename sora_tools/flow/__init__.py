@@ -7,11 +7,30 @@ from .generate import generate, resume
 from .look import Board, listed, query, successful, sweep, wait
 from .probe import FormatProbe, GatewayProbe, decided, probe
 from .submit import Repeat, create, requested, with_model
-from .wishes import ALONE, NO_NEWS, Do, Finish, Flow, Look, More, Open, Send, Silence, Sleep, Tell, Wish
+from .wishes import (
+    ALONE,
+    NO_NEWS,
+    Aside,
+    Do,
+    Finish,
+    Flow,
+    Look,
+    More,
+    Open,
+    Ready,
+    Said,
+    Send,
+    Silence,
+    Sleep,
+    Stream,
+    Tell,
+    Wish,
+)
 
 __all__ = [
     "ALONE",
     "NO_NEWS",
+    "Aside",
     "Board",
     "Do",
     "Finish",
@@ -22,10 +41,13 @@ __all__ = [
     "Look",
     "More",
     "Open",
+    "Ready",
     "Repeat",
+    "Said",
     "Send",
     "Silence",
     "Sleep",
+    "Stream",
     "Tell",
     "Wish",
     "create",

@@ -144,7 +144,7 @@ def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
                     request_id=reply.request_id,
                 )
             if onward is None and (onward := call.otherwise(reply)) is None:
-                return _resolved(gateway, call.read(reply))
+                return resolved(gateway, call.read(reply))
             call = onward
         raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)
     except SoraError as error:
@@ -196,11 +196,11 @@ def unquoted(gateway: Gateway, reply: Reply) -> Reply:
     return replace(reply, headers=headers, body=masked(reply.body, secret))
 
 
-def _resolved(gateway: Gateway, answer: T) -> T:
+def resolved(gateway: Gateway, answer: T) -> T:
     """The same answer with whole addresses; one that may not be fetched counts as none."""
     resolved: Any = answer
     if isinstance(answer, TaskPage):
-        resolved = answer.model_copy(update={"tasks": tuple(_resolved(gateway, task) for task in answer.tasks)})
+        resolved = answer.model_copy(update={"tasks": tuple(resolved(gateway, task) for task in answer.tasks)})
     elif isinstance(answer, VideoTask) and answer.generations:
         generations = tuple(_made_whole(gateway, generation) for generation in answer.generations)
         resolved = answer.model_copy(update={"generations": generations})

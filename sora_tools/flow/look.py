@@ -28,6 +28,7 @@ from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
 from .exchange import Gateway, ask, exchange, persist
+from .listen import heard
 from .reconcile import RECONCILE, reconcile
 from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 
@@ -189,6 +190,8 @@ def look(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
         TaskNotFoundError: None of them does.
         EndpointUnavailableError: None of them is served.
     """
+    if gateway.dialect.tells_once:
+        return (yield from heard(gateway, task_id))
     ways = (_by_id, _in_list) if gateway.dialect.looks_by_id else (_in_list, _by_id)
     problem: SoraError | None = None
     for way in ways:
@@ -269,6 +272,8 @@ def identify(gateway: Gateway, name: str, deadline: float) -> Flow[tuple[Gateway
         raise InvalidRequestError(f"key: {name!r} was given; it belongs to {known.gateway}.", key=name)
     if known.task_id is not None:
         return gateway.speaking(known.dialect), known.task_id, known
+    if gateway.speaking(known.dialect).dialect.tells_once:
+        return gateway.speaking(known.dialect), known.key, known
     task = yield from reconcile(gateway, name, min(deadline, gateway.clock() + RECONCILE))
     if task is None:
         known = (yield Do(gateway.ledger.find, (name,))) or known

@@ -28,10 +28,12 @@ from ..errors import (
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
+from ..wire import Call
 from .exchange import Gateway, exchange, persist
+from .listen import FIRST_WORD, heard, listen
 from .look import look, note_end
 from .reconcile import ASK_AGAIN, RECONCILE, UNSET_CLOCK, noted, reconcile, remembered, search, under_way, unknown
-from .wishes import Do, Finish, Flow, Sleep, Tell
+from .wishes import Aside, Do, Finish, Flow, Sleep, Tell
 
 Repeat = Literal["reuse", "new"]
 
@@ -221,6 +223,8 @@ class _Attempts:
                     self.lost = True
                     raise unknown(None, self.submission.key)
                 case Elsewhere():
+                    if self.gateway.dialect.tells_once and self.is_named:
+                        return (yield from heard(self.gateway, self.submission.key)), True
                     if self.gateway.clock() > self.last_send:
                         raise under_way(self.submission.key)
                     yield Sleep(ASK_AGAIN)
@@ -320,6 +324,8 @@ class _Attempts:
                 self._check_cool_down()
             call = self.gateway.dialect.create(self.request, self.submission.key)
             self.sent = True
+            if call.streamed:
+                return (yield from self._listened(claim, call))
             task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
             if self.gateway.honoured and error.http_status == 409:  # the first send with this key is still under way
@@ -337,6 +343,11 @@ class _Attempts:
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task
+
+    def _listened(self, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
+        """The task as soon as its stream has named it. Until then its key stands for it."""
+        task = yield Aside(listen(self.gateway, claim.handed_over(), call), FIRST_WORD)
+        return task or VideoTask(task_id=claim.key, status="queued", dialect=self.gateway.dialect.name)
 
     def _check_cool_down(self) -> None:
         try:

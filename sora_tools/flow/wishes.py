@@ -36,6 +36,39 @@ class More(NamedTuple):
     patience: float
 
 
+class Stream(NamedTuple):
+    """Send a call whose answer may stream. Granted with a Reply, without body where it is an event stream.
+
+    The events come with each Said.
+    """
+
+    call: Call[Any]
+    patience: float
+
+
+class Said(NamedTuple):
+    """The data of the next event of what streams, or None at its end, within so many seconds."""
+
+    patience: float
+
+
+class Aside(NamedTuple):
+    """Carry a paid flow on beside this one, for as long as it takes.
+
+    Granted with what it is Ready with, or None if that takes more than so many seconds; what it raises before that is
+    thrown.
+    """
+
+    flow: Flow[Any]
+    patience: float
+
+
+class Ready(NamedTuple):
+    """Tell whoever has set this flow going aside what it has come to. Only the first time counts."""
+
+    value: Any
+
+
 class Sleep(NamedTuple):
     """Let so many seconds pass."""
 
@@ -87,5 +120,5 @@ class Silence:
 NO_NEWS: Final = Silence("NO_NEWS")
 ALONE: Final = Silence("ALONE")
 
-Wish: TypeAlias = Send | Open | More | Sleep | Do | Tell | Look | Finish
+Wish: TypeAlias = Send | Open | More | Stream | Said | Aside | Ready | Sleep | Do | Tell | Look | Finish
 Flow: TypeAlias = Generator[Wish, Any, T]

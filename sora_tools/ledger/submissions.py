@@ -110,6 +110,11 @@ class Claim(AbstractContextManager["Claim"]):
         """Whether it has not been given back yet."""
         return self._free is not _nothing
 
+    def handed_over(self) -> Claim:
+        """The same right, for somebody else to give back; this one is as good as given back."""
+        free, self._free = self._free, _nothing
+        return Claim(self.key, free)
+
     def __exit__(self, *_: object) -> None:
         free, self._free = self._free, _nothing
         free()

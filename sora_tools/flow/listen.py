@@ -1,0 +1,127 @@
+"""Listen: a create whose answer streams for minutes, and is all that the gateway ever says of its task.
+
+Rule: it goes on beside whoever asked, and holds the submission's claim as long as it lasts: a claim that nobody holds
+means that nobody listens any more. What it hears is in the ledger before anyone is told. A stream that breaks off is
+an unknown fate: it is never asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError
+from ..events import NotRecorded, Seen
+from ..ledger import Claim, Submission
+from ..schemas import VideoTask
+from ..wire import Call, Listener, Reply
+from .exchange import Gateway, resolved, unquoted
+from .wishes import Do, Flow, Ready, Said, Stream, Tell
+
+FIRST_WORD: Final = 20.0
+"""Seconds a create waits for the task's name, or for its end, before it answers with the ledger key in their place."""
+
+_SILENCE: Final = 300.0
+"""Seconds without a word after which a stream counts as broken off."""
+
+
+def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
+    """Send a create and follow its answer to the end.
+
+    Args:
+        gateway: Whom to ask.
+        claim: The right to send it, which is this conversation's own now.
+        call: The create.
+
+    Returns:
+        The task, ended.
+
+    Raises:
+        SoraError: It was refused, or broke off before it had named its task.
+    """
+    with claim:
+        reply: Reply = unquoted(gateway, (yield Stream(call, gateway.settings.timeout)))
+        listener = gateway.dialect.listener(claim.key, reply)
+        try:
+            if listener is None:
+                task = resolved(gateway, call.read(reply))
+            else:
+                task = yield from _followed(gateway, claim, listener)
+        except SoraError as error:
+            error.without(gateway.settings.secret)
+            if listener is None or not listener.accepted:
+                yield from _noted(gateway, claim, "refused" if error.charged == "no" else "unsure", None)
+                raise
+            task = listener.task.model_copy(update={"status": "unknown", "queue_message": error.message})
+        yield from _noted(gateway, claim, "accepted", task)
+    yield Ready(task)
+    return task
+
+
+def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoTask]:
+    last: VideoTask | None = None
+    while not listener.over and (data := (yield Said(_SILENCE))) is not None:
+        task = resolved(gateway, listener.feed(data))
+        if not listener.accepted or (last is not None and _same(task, last)):
+            continue
+        last = task
+        yield from _kept(gateway, claim, task)
+        yield Tell(Seen(task))
+        if listener.named:
+            yield Ready(task)
+    return resolved(gateway, listener.finish())
+
+
+def _same(one: VideoTask, other: VideoTask) -> bool:
+    """Whether nothing has changed that anybody waits for."""
+    return (one.task_id, one.status, one.progress) == (other.task_id, other.status, other.progress)
+
+
+def _kept(gateway: Gateway, claim: Claim, task: VideoTask) -> Flow[None]:
+    try:
+        yield Do(gateway.ledger.follow, (claim, task.task_id, _told(task)))
+    except Exception as error:  # noqa: BLE001  # whatever broke the ledger, the answer is read on
+        yield Tell(NotRecorded(claim.key, task, error))
+
+
+def _noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None) -> Flow[None]:
+    """Write down what came of it all, and give the claim back."""
+    try:
+        if task is not None:
+            yield Do(gateway.ledger.follow, (claim, task.task_id, _told(task)))
+            if task.ended:
+                yield Do(gateway.ledger.end, (gateway.settings.origin, task.task_id, task.status))
+        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id))
+    except Exception as error:  # noqa: BLE001  # as above
+        yield Tell(NotRecorded(claim.key, task, error))
+
+
+def _told(task: VideoTask) -> Mapping[str, Any]:
+    return task.model_dump(mode="json", exclude={"raw"})
+
+
+def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
+    """A task as the ledger has heard of it.
+
+    Raises:
+        TaskNotFoundError: It has not.
+        SubmissionUnknownError: The stream that told of it broke off, or the process that read it has gone.
+    """
+    row: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
+    if row is None:
+        raise TaskNotFoundError(
+            f"The {gateway.dialect.name} format tells of a task once, and this ledger has not heard of {name}.",
+            hint="Ask where it was created.",
+        )
+    seen = VideoTask.model_validate(row.seen) if row.seen is not None else None
+    if seen is not None and seen.ended:
+        return seen
+    if (yield Do(gateway.ledger.under_way, (row.key,))):
+        return seen or VideoTask(task_id=row.task_id or row.key, status="queued", dialect=row.dialect)
+    raise SubmissionUnknownError(
+        "The answer that told of this create broke off, and its format says nothing twice.",
+        hint="Do not create it again. Look for the video at the gateway.",
+        charged="yes" if row.task_id else "unknown",
+        task_id=row.task_id,
+        key=row.key,
+    )
