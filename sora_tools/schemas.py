@@ -151,9 +151,7 @@ class VideoRequest(_Part):
                 '"description": text}'
             )
         if self.n_variants > MOST_VARIANTS:
-            raise ValueError(
-                f"n_variants: {self.n_variants} was given; {MOST_VARIANTS} of one task are read back at most"
-            )
+            raise ValueError(f"n_variants: {self.n_variants} was given; {MOST_VARIANTS} can be read back at most")
         seconds = self.n_frames / FRAMES_PER_SECOND
         for index, action in enumerate(self.actions or ()):
             if action.time > seconds:

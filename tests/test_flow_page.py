@@ -382,7 +382,7 @@ def test_another_text_does_not(gateway: Gateway, clock: Clock, mine: str, other:
 
 @pytest.mark.parametrize("count", [100, 1200])
 def test_a_list_that_may_have_been_cut_rules_nothing_out(gateway: Gateway, clock: Clock, count: int) -> None:
-    """The gateway pays no heed to ``before``, and lists the oldest first, all of them or as many as it was asked for."""
+    """The gateway pays no heed to ``before``, and lists the oldest first: all of them, or as many as were asked for."""
     others = [listed(clock, prompt="another", task_id=f"task_{n}")["task_responses"][0] for n in range(count)]
     play = Play(clock, [html()], [reply(200, {"task_responses": others})])
     with pytest.raises(SubmissionUnknownError, match="goes on further"):
