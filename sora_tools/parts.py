@@ -20,8 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-Film = Literal["whole", "bare", "cut", "foreign"]
-"""What a file is: an MP4 from beginning to end, one whose boxes are whole but hold no film, one cut off, or none."""
+Film = Literal["whole", "open", "bare", "cut", "foreign"]
+"""What a file is: an MP4 from beginning to end, one whose last box ends wherever the file does, one whose boxes are
+whole but hold no film, one cut off, or none."""
 
 # A pipe of this name must not keep an open waiting either.
 _PLAINLY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
@@ -198,7 +199,7 @@ def is_whole_film(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return stat.S_ISREG(os.fstat(file).st_mode) and _film(file) in ("whole", "bare")
+        return stat.S_ISREG(os.fstat(file).st_mode) and _film(file) in ("whole", "open", "bare")
     except OSError:
         return False
     finally:
@@ -312,7 +313,7 @@ def _film(file: int) -> Film:
             if size < 16:
                 return there
         elif size == 0 and _BOX.fullmatch(kind):
-            return "whole" if {*seen, kind} >= {b"moov", b"mdat"} else "bare"
+            return "open" if {*seen, kind} >= {b"moov", b"mdat"} else "bare"
         elif size < 8 or not _BOX.fullmatch(kind):
             return there
         if at + size > end:

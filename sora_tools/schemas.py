@@ -20,6 +20,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 FRAMES_PER_SECOND: Final = 30
 """Frames in a second of video. The format never states it; every known body has ``n_frames = 30 * seconds``."""
 
+MOST_VARIANTS: Final = 100
+"""Variants of one task at most: what a gateway lists beyond would be paid for, and never fetched."""
+
 Operation = Literal["simple_compose", "storyboard", "remix", "blend"]
 TaskStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
 FailureKind = Literal[
@@ -117,7 +120,7 @@ class VideoRequest(_Part):
 
     type: Literal["video_gen"] = Field("video_gen", description="Kind of generation. Only video_gen is documented.")
     prompt: str = Field("", description="Text that describes the video.")
-    n_variants: Count = Field(1, description="How many variants to make, 1 or more. Each is a video and is paid for.")
+    n_variants: Count = Field(1, description="How many variants to make, 1 to 100. Each is a video and is paid for.")
     n_frames: Count = Field(150, description="Length in frames, 1 or more, at 30 a second: 150 is 5 s.")
     height: Count = Field(480, description="Height of the video in pixels, 1 or more.")
     width: Count = Field(854, description="Width of the video in pixels, 1 or more.")
@@ -147,6 +150,8 @@ class VideoRequest(_Part):
                 'actions: none were given; operation "storyboard" needs at least one {"time": seconds, '
                 '"description": text}'
             )
+        if self.n_variants > MOST_VARIANTS:
+            raise ValueError(f"n_variants: {self.n_variants} was given; {MOST_VARIANTS} can be read back at most")
         seconds = self.n_frames / FRAMES_PER_SECOND
         for index, action in enumerate(self.actions or ()):
             if action.time > seconds:
@@ -246,10 +251,15 @@ class VideoTask(_Part):
 
 
 class TaskPage(_Part):
-    """One page of the gateway's list, newest first. ``before`` asks for the next one; None when this is the last."""
+    """One page of the gateway's list, newest first.
+
+    ``before`` asks for the next one; None when this is the last. ``whole`` is false where the gateway may have more,
+    and gives no way to ask for it.
+    """
 
     tasks: tuple[VideoTask, ...] = ()
     before: str | None = None
+    whole: bool = True
 
 
 def broken_rules(error: ValidationError) -> list[str]:

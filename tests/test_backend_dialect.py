@@ -755,3 +755,18 @@ def test_no_bytes_break_the_reader(body, status):
     for read in (created, looked, listed):
         with pytest.raises(SoraError):
             read(body, status=status)
+
+
+def test_a_task_named_like_one_is_taken_before_a_relays_name_for_the_request():
+    assert created({"id": "20261125-req-8871", "task_id": "task_77"}).task_id == "task_77"
+    assert created({"id": "video_1", "task_id": "9"}).task_id == "video_1"
+
+
+def test_a_list_says_whether_the_gateway_may_have_more():
+    two = [{"id": "task_2"}, {"id": "task_1"}]
+    assert listed({"task_responses": two, "has_more": False}).whole
+    assert listed({"task_responses": two[:1]}, before="task_2").whole
+    again = listed({"task_responses": two}, before="task_1")
+    assert (again.before, again.whole) == (None, False), "the same page again, as long as was asked for"
+    assert listed({"task_responses": two}, limit=100, before="task_1").whole, "shorter than was asked for"
+    assert not listed({"task_responses": two, "has_more": True}, limit=100, before="task_1").whole

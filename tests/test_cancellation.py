@@ -114,13 +114,13 @@ async def test_a_create_whose_caller_goes_before_it_leaves_is_refused_unsent() -
 async def test_work_on_this_machine_is_done_even_where_its_caller_goes_before_it_begins() -> None:
     go, done = threading.Event(), threading.Event()
     busy = ThreadPoolExecutor(1)
-    asyncio.get_running_loop().set_default_executor(busy)
     busy.submit(go.wait, 10)
 
     def writing() -> Flow[None]:
         yield Do(done.set)
 
     async with AsyncSora(base_url="https://gateway.test", api_key=KEY) as sora:
+        (await sora._loop_connections())._workers = busy
         caller = asyncio.create_task(sora.run(writing()))
         await until(lambda: busy._work_queue.qsize() == 1)
         caller.cancel()

@@ -45,7 +45,7 @@ def test_a_create_is_written_down_for_every_later_command(run, sandbox):
     assert (again.exit_code, again.stdout.strip(), sandbox.creates) == (0, task_id, 1)
     assert run("query", "order-1").stdout.startswith(task_id)
     line = run("ledger", "list").stdout
-    assert re.fullmatch(rf"{task_id}  accepted   \d{{4}}-\d\d-\d\d \d\d:\d\d  fly man\n", line)
+    assert re.fullmatch(rf"{task_id}  (accepted |succeeded)  \d{{4}}-\d\d-\d\d \d\d:\d\d  fly man\n", line)
     shown = run("ledger", "show", "order-1").stdout
     assert f"task_id      {task_id}" in shown
     assert json.loads(run("ledger", "show", task_id, "--json").stdout)["key"] == "order-1"

@@ -211,6 +211,23 @@ def test_a_sweep_that_cannot_begin_leaves_nobody_waiting(box: Sandbox, monkeypat
         assert sora.wait(task_id, timeout=30).status == "succeeded"
 
 
+def test_a_loop_whose_threads_all_wait_for_it_is_not_deadlocked(box: Sandbox) -> None:
+    """Programs without an event loop call one from threads of its own pool."""
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        async with AsyncSora(base_url=box.base_url, api_key=KEY, ledger="memory") as sora:
+
+            def bridge(number: int) -> str:
+                made = sora.create(VIDEO, prompt=f"fly {number}")
+                return asyncio.run_coroutine_threadsafe(made, loop).result(30).task_id
+
+            return await asyncio.gather(*(asyncio.to_thread(bridge, number) for number in range(8)))
+
+    assert len(set(asyncio.run(main()))) == box.creates == 8
+
+
 def test_generate_asks_of_create_what_create_can_do(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
     asked = {"thread": "t", "settings": {"ledger": tmp_path / "ledger.sqlite"}}
     tasks = [drive(box.base_url, "create", VIDEO, **asked)]

@@ -567,6 +567,23 @@ def test_a_film_is_whole_when_none_of_its_boxes_is_cut_off(
     )
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_film_whose_last_box_has_no_end_is_whole_where_its_length_was_announced(
+    gateway: Gateway, clock: Clock, tmp_path: Path, announced: bool
+) -> None:
+    content = FTYP + MOOV + (0).to_bytes(4) + b"mdat" + bytes(500)
+    headers = {"content_length": str(len(content))} if announced else {}
+    play = Play(clock, [], files=[film(content, **headers)])
+    gateway.retry = Retry(attempts=1)
+    if announced:
+        play.run(download(gateway, task(), tmp_path))
+        assert is_whole_film(tmp_path / FILE)
+        return
+    with pytest.raises(DownloadError, match="may be cut off"):
+        play.run(download(gateway, task(), tmp_path))
+    assert FILE not in names(tmp_path)
+
+
 # --- others in the same folder ----------------------------------------------------------------------------------
 
 

@@ -65,14 +65,30 @@ def test_a_task_is_found_on_a_later_page(gateway: Gateway, clock: Clock) -> None
     assert len(play.sent) == 3
 
 
-def test_a_task_is_found_on_the_tenth_page_and_not_looked_for_on_the_eleventh(gateway: Gateway, clock: Clock) -> None:
-    pages = [page(f"task_{n}", has_more=True) for n in range(9)]
+def test_a_task_is_found_far_down_the_list(gateway: Gateway, clock: Clock) -> None:
+    pages = [page(f"task_{n}", has_more=True) for n in range(60)]
     play = Play(clock, [], [*pages, page(TASK, has_more=True)])
     assert play.run(query(gateway, TASK)).task_id == TASK
-    assert [call.query["before"] for call in play.calls] == [None, *(f"task_{n}" for n in range(9))]
-    play = Play(clock, [], [*pages, page("task_9", has_more=True), reply(200, {"id": TASK, "status": "queued"})])
-    assert play.run(query(gateway, TASK)).status == "queued"
-    assert play.calls[-1].route == "look"
+    assert [call.query["before"] for call in play.calls] == [None, *(f"task_{n}" for n in range(60))]
+
+
+def test_a_task_further_down_than_was_read_may_be_there_all_the_same(gateway: Gateway, clock: Clock) -> None:
+    pages = [page(f"task_{n}", has_more=True) for n in range(100)]
+    play = Play(clock, [], [*pages, html()])
+    with pytest.raises(TaskNotFoundError, match="which goes on") as caught:
+        play.run(query(gateway, TASK))
+    assert (caught.value.retryable, len(play.calls)) == (True, 101)
+
+
+def test_a_list_that_pays_no_heed_to_before_is_not_taken_for_the_whole(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [], [page("task_a", has_more=True), page("task_a", has_more=True), html()])
+    with pytest.raises(TaskNotFoundError, match="which goes on"):
+        play.run(query(gateway, TASK))
+
+
+def test_a_route_by_id_that_answers_with_a_list_has_not_found_it(gateway: Gateway, clock: Clock) -> None:
+    with pytest.raises(TaskNotFoundError):
+        Play(clock, [], [page("task_a")]).run(query(gateway, TASK))
 
 
 def test_looks_are_repeated_within_the_budget_and_not_within_their_patience(gateway: Gateway, clock: Clock) -> None:

@@ -349,6 +349,47 @@ def test_what_may_be_ours_keeps_us_from_sending_again(gateway: Gateway, clock: C
     assert (play.posts, caught.value.charged, state(gateway)) == (1, "unknown", "unsure")
 
 
+MANGLED = {
+    "accents stripped": "Un cafe noir a Besancon, ou il pleut",
+    "read as latin-1": "Un café noir à Besançon, où il pleut".encode().decode("latin-1"),
+    "question marks": "Un caf? noir ? Besan?on, o? il pleut",
+    "cut in the middle": "Un café noir...il pleut",
+    "cut at its end": "Un café noir à Besan…",
+    "thinned": "Un café noir à Besançon il pleut",
+}
+
+
+@pytest.mark.parametrize("prompt", MANGLED.values(), ids=MANGLED)
+def test_a_mangled_echo_keeps_us_from_sending_again(gateway: Gateway, clock: Clock, prompt: str) -> None:
+    play = Play(clock, [html()], [shown_as(clock, {"prompt": prompt})])
+    with pytest.raises(SubmissionUnknownError, match="may be this one"):
+        play.run(create(gateway, VideoRequest(prompt="Un café noir à Besançon, où il pleut"), "k"))
+    assert play.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("mine", "other"),
+    [
+        ("fly man", "A man who flies over the sea at night, and many other things that have nothing to do with it"),
+        ("Un café noir à Besançon", "Une maison rouge à Paris, où il neige depuis hier"),
+        ("一个男人在海上飞行", "雨中的红色灯塔"),
+    ],
+)
+def test_another_text_does_not(gateway: Gateway, clock: Clock, mine: str, other: str) -> None:
+    play = Play(clock, [html(), reply(200, {"id": "task_new"})], [shown_as(clock, {"prompt": other})])
+    assert play.run(create(gateway, VideoRequest(prompt=mine), "k")).task_id == "task_new"
+
+
+@pytest.mark.parametrize("count", [100, 1200])
+def test_a_list_that_may_have_been_cut_rules_nothing_out(gateway: Gateway, clock: Clock, count: int) -> None:
+    """The gateway pays no heed to ``before``, and lists the oldest first: all of them, or as many as were asked for."""
+    others = [listed(clock, prompt="another", task_id=f"task_{n}")["task_responses"][0] for n in range(count)]
+    play = Play(clock, [html()], [reply(200, {"task_responses": others})])
+    with pytest.raises(SubmissionUnknownError, match="goes on further"):
+        play.run(create(gateway, VideoRequest(prompt="fly man"), "k"))
+    assert play.posts == 1
+
+
 STRANGERS: dict[str, dict[str, Any]] = {
     "another text": {"prompt": "a cat"},
     "an older one without a prompt": {"prompt": None, "created_at": -90_000},

@@ -590,6 +590,15 @@ def test_a_first_one_that_cannot_be_looked_at_counts_as_under_way(gateway: Gatew
     assert play.posts == 0
 
 
+def test_that_hour_begins_when_it_was_sent_last(gateway: Gateway, clock: Clock) -> None:
+    with pytest.raises(SubmissionUnknownError):
+        run(gateway, Play(clock, [reply(500, "")]), "first", thread="chat")
+    clock.seconds += 7200
+    assert run(gateway, Play(clock, [reply(200, {"id": TASK})]), "first", thread="chat", resend=True).task_id == TASK
+    clock.seconds += 60
+    assert run(gateway, Play(clock, [], [NOTHING, html()]), "second", thread="chat").task_id == TASK
+
+
 def test_a_first_one_that_is_not_shown_counts_as_under_way_for_an_hour(gateway: Gateway, clock: Clock) -> None:
     run(gateway, Play(clock, [reply(200, {"id": TASK})]), "first", thread="chat")
     clock.seconds += 3000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -812,3 +814,55 @@ def test_a_ledger_of_the_first_version_is_taken_to_the_newest(file: Path) -> Non
     book.follow(begun.claim, "task_2", {"status": "running"})
     with closing(sqlite3.connect(file)) as db:
         assert db.execute("pragma user_version").fetchone() == (len(MIGRATIONS),)
+
+
+# --- damage and forks -------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_index_does_not_make_a_known_key_a_new_one(file: Path) -> None:
+    book = SQLiteLedger(file)
+    for number in range(50):
+        accepted(book, f"order-{number:04d}", f"task_{number}")
+    book.close()
+    content = bytearray(file.read_bytes())
+    places = [found.start() for found in re.finditer(b"order-0042", content)]
+    assert len(places) == 2, "in the table, and in its index"
+    damaged = False
+    for place in places:
+        content[place] ^= 0x01
+        file.write_bytes(content)
+        with pytest.raises(ConfigurationError, match="damaged"):
+            SQLiteLedger(file).begin(submission("order-0042"))
+        content[place] ^= 0x01
+        damaged = True
+    assert damaged
+    file.write_bytes(content)
+    assert isinstance(SQLiteLedger(file).begin(submission("order-0042")), Accepted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside threads is what is tested
+def test_a_child_forked_while_threads_write_goes_on_writing(file: Path) -> None:
+    book, over = SQLiteLedger(file), threading.Event()
+
+    def write(name: str) -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            accepted(book, f"{name}-{number}", f"task_{name}_{number}")
+
+    threads = [threading.Thread(target=write, args=(f"thread{number}",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    fork = multiprocessing.get_context("fork")
+    try:
+        for number in range(10):
+            child = fork.Process(target=accepted, args=(book, f"child-{number}", f"task_child_{number}"))
+            child.start()
+            child.join(20)
+            assert child.exitcode == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert all(book.find(f"child-{number}").task_id for number in range(10))

@@ -186,7 +186,7 @@ command(app, _list)
 def _fields(file: Path) -> dict[str, Any]:
     try:
         given = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"--request: {file} cannot be read: {error}.", hint="Nothing was sent.") from None
     if not isinstance(given, dict):
         raise InvalidRequestError(f"--request: {file} is not a JSON object.", hint="Nothing was sent.")

@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, closing
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import httpx
@@ -188,7 +190,7 @@ class AsyncSora(Client):
             case Sleep(seconds):
                 await asyncio.sleep(seconds)
             case Do(work, arguments):
-                return await asyncio.shield(connections.apart(asyncio.to_thread(work, *arguments)))
+                return await asyncio.shield(connections.at_work(work, arguments))
             case Tell(event):
                 with overheard():
                     told = run.tell(event)
@@ -289,6 +291,16 @@ class LoopConnections:
         self.board = flows.Board(gateway.clock)
         self.attempts: set[asyncio.Task[Any]] = set()
         self.errands: set[asyncio.Task[Any]] = set()
+        self._workers = ThreadPoolExecutor(IN_FLIGHT, "sora-work")
+
+    def at_work(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
+        """Work for a thread of our own: the loop's may all be taken, by callers who wait for this."""
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._workers, partial(work, *arguments))
+        except RuntimeError as error:  # its threads have been let go
+            raise closed() from error
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return done
 
     def apart(self, work: Coroutine[Any, Any, T], among: set[asyncio.Task[Any]] | None = None) -> asyncio.Task[T]:
         """A task that goes on whatever becomes of the caller."""
@@ -307,6 +319,7 @@ class LoopConnections:
         await asyncio.gather(*self.attempts, *self.errands, return_exceptions=True)
         await self.looks.aclose()
         await self.creates.aclose()
+        self._workers.shutdown(wait=False)
 
 
 def _is_cancelled() -> bool:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures import wait as futures_wait
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import copy_context
 from typing import Any, Self, TypeVar
@@ -334,12 +335,11 @@ class Sora(Client):
         try:
             if leads:
                 _apart(lambda: self._run(flows.sweep(self.gateway, connections.board), Run(connections)), "sora-looks")
-            return news.result(wish.patience)
+            told, _ = futures_wait([news], wish.patience)  # result() would take a caller's own TimeoutError for its
+            return news.result() if told else NO_NEWS
         except NotSentError:
             connections.board.give_up()  # or everybody would wait for a sweep that never began
             raise
-        except TimeoutError:
-            return NO_NEWS
         finally:
             connections.board.forget(wish.task_id, news)
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ..errors import InvalidRequestError
 from ..schemas import (
     FRAMES_PER_SECOND,
+    MOST_VARIANTS,
     Failure,
     FailureKind,
     Generation,
@@ -51,7 +52,6 @@ _ENVELOPES: Final = ("task", "data", "result", "payload")
 _MOST_LISTED: Final = 1000
 """Tasks that are read at most of what an answer lists."""
 
-_MOST_GENERATIONS: Final = 100
 _MOST_ENCODINGS: Final = 50
 _LONGEST_ID: Final = 512
 
@@ -82,7 +82,7 @@ class Backend(Dialect):
     def list(self, limit: int, before: str | None) -> Call[TaskPage]:
         """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
         query = {"limit": limit, "before": before}
-        return Call("list", "GET", PATH, partial(_listed, before), query=query)
+        return Call("list", "GET", PATH, partial(_listed, limit, before), query=query)
 
 
 def _created(reply: Reply) -> VideoTask:
@@ -108,13 +108,20 @@ def _looked(task_id: str, reply: Reply) -> VideoTask:
     return _task(found, reply)
 
 
-def _listed(before: str | None, reply: Reply) -> TaskPage:
+def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
     value = opened(reply, "list")
     listed = _listed_in(value)
     if listed is None:
         raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
-    tasks = tuple(_task(raw, reply) for raw in listed)
-    return TaskPage(tasks=tasks, before=_next_page(members(_inner(value)), tasks, before))
+    tasks = tuple(_task(raw, reply) for raw in listed[:_MOST_LISTED])
+    envelope = members(_inner(value))
+    more, last = envelope.get("has_more"), text(envelope.get("last_id")) or (tasks[-1].task_id if tasks else None)
+    if not tasks or more is False:  # without a word of it only an empty page is the end: some cap pages below the limit
+        return TaskPage(tasks=tasks)
+    if last != before:
+        return TaskPage(tasks=tasks, before=last)
+    # the same page again: a gateway that pays no heed to `before`, and may have cut its list at `limit`
+    return TaskPage(tasks=tasks, whole=more is not True and len(listed) != limit and len(listed) <= _MOST_LISTED)
 
 
 def _named(value: Any) -> Iterator[Json]:
@@ -137,25 +144,19 @@ def _listed_in(value: Any) -> tuple[Json, ...] | None:
         listed = None if name is None else [] if listed[name] is None else listed[name]
     if not isinstance(listed, list):
         return None
-    return tuple(
-        raw for each in objects(listed)[:_MOST_LISTED] if _id(raw := members(each.get("payload")) or each) is not None
-    )
-
-
-def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], before: str | None) -> str | None:
-    more = envelope.get("has_more")
-    if not tasks or more is False:  # without a word of it only an empty page is the end: some cap pages below the limit
-        return None
-    last = text(envelope.get("last_id")) or tasks[-1].task_id
-    return last if last != before else None
+    found = (members(each.get("payload")) or each for each in objects(listed)[: _MOST_LISTED + 1])
+    return tuple(raw for raw in found if _id(raw) is not None)
 
 
 def _id(raw: Json) -> str | None:
-    """A task's id. A number is only believed where there is no text: relays number their own rows."""
+    """A task's id: one named like a task before a relay's own name for the request, and a text before a number.
+
+    Relays number their own rows.
+    """
     given = (raw.get("id"), raw.get("task_id"))
-    named = (_name(each) for each in given)
-    numbered = (str(number) for each in given if (number := whole(each, 1)) is not None)
-    return next(filter(None, named), None) or next(numbered, None)
+    named = [name for each in given if (name := _name(each)) is not None]
+    numbered = [str(number) for each in given if (number := whole(each, 1)) is not None]
+    return next((name for name in named if name.startswith("task")), next(iter([*named, *numbered]), None))
 
 
 def _name(value: Any) -> str | None:
@@ -168,7 +169,7 @@ def _task(raw: Json, reply: Reply) -> VideoTask:
     task_id = _id(raw) or ""
     word = text(raw.get("status"))
     generations = tuple(
-        made for each in objects(raw.get("generations"))[:_MOST_GENERATIONS] if (made := _generation(each)) is not None
+        made for each in objects(raw.get("generations"))[:MOST_VARIANTS] if (made := _generation(each)) is not None
     )
     status, failure = _outcome(raw, status_of(word), generations)
     progress = number(raw.get("progress_pct"))

@@ -183,8 +183,8 @@ def _check(gateway: Gateway, part: Part, total: int | None) -> Flow[None]:
         yield from _spoilt(part, "What arrived is not an MP4.", "Look at its address.")
     if film == "cut" and total is not None:  # so the announcement was false, and nothing tells what is missing
         yield from _spoilt(part, f"The MP4 that arrived is cut off, at {part.size} bytes.", retryable=True)
-    if film == "cut" or (film == "bare" and total is None):
-        raise DownloadError(f"The MP4 is cut off: {part.size} bytes arrived, and they are not all of it.")
+    if film == "cut" or (film in ("bare", "open") and total is None):
+        raise DownloadError(f"The MP4 may be cut off: {part.size} bytes arrived, and nothing shows that they are all.")
 
 
 def _fits(gateway: Gateway, part: Part, size: int) -> Flow[None]:
@@ -309,5 +309,6 @@ def folder_made(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ConfigurationError(f"{folder} is not a folder that can be written to: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError: no path has such characters
+        said = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{str(folder)!a} is no folder that can be written to: {said}.") from error

@@ -42,7 +42,7 @@ LAST_LOOK: Final = 0.8
 """Seconds after the deadline that the last look may take."""
 
 _PAGE: Final = 100
-_MOST_PAGES: Final = 10
+_MOST_PAGES: Final = 100
 _SHARED_PAGES: Final = 5
 _LONGEST_TIMEOUT: Final = 10_000_000
 
@@ -98,7 +98,7 @@ def listed(
         EndpointUnavailableError: The format, or the gateway, has no list.
     """
     if not 1 <= limit <= _PAGE:
-        raise InvalidRequestError(f"limit: {limit} was given; 1 to {_PAGE} is allowed.")
+        raise InvalidRequestError(f"limit: {limit!r} was given; 1 to {_PAGE} is allowed.")
     call = gateway.dialect.list(limit, None if before is None else checked_id(before))
     if call is None:
         raise EndpointUnavailableError(f"The {gateway.dialect.name} format has no list.", charged="no", retryable=False)
@@ -201,6 +201,10 @@ def look(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
             problem = error
         except EndpointUnavailableError as error:
             problem = problem or error
+        except UnreadableReplyError as error:
+            if way is ways[0]:
+                raise
+            problem = problem if isinstance(problem, TaskNotFoundError) else error
         else:
             return task
     raise (problem or TaskNotFoundError("This format cannot look tasks up.")).about(task_id=task_id)
@@ -217,11 +221,17 @@ def _in_list(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]
             if task.task_id == task_id:
                 return task
         before = page.before
-        if before is None:
+        if not page.whole:
             break
+        if before is None:
+            raise TaskNotFoundError(
+                f"No task {task_id} is in the gateway's list.",
+                hint="Check the task id; a task just created may take a minute to show.",
+            )
     raise TaskNotFoundError(
-        f"No task {task_id} is in the gateway's list.",
-        hint="Check the task id; a task just created may take a minute to show.",
+        f"No task {task_id} is in what could be read of the gateway's list, which goes on.",
+        hint="It may be further down: delete old tasks at the gateway, or look there.",
+        retryable=True,
     )
 
 
@@ -238,8 +248,6 @@ def _by_id(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
         except EndpointUnavailableError as error:  # most gateways have no such route
             error.most_sends = 1
             raise
-        except UnreadableReplyError as error:  # or take it for the list's
-            raise EndpointUnavailableError(error.message, charged="no", most_sends=1) from error
 
     gateway.cool_down.check("look")
     try:
@@ -332,7 +340,7 @@ def _visible(task_id: str, submission: Submission | None, unvouched: float) -> f
     """Until when, in seconds since the epoch, the task may be missing; ``unvouched`` where nothing tells its age."""
     created = typeid_time(task_id)
     if submission is not None:
-        return submission.intended_at + INVISIBLE
+        return submission.sent_at + INVISIBLE
     return unvouched if created is None else created.timestamp() + INVISIBLE
 
 

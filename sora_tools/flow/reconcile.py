@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from ..errors import (
@@ -188,6 +189,8 @@ def _recent(
             return tasks, error
         tasks += page.tasks
         before = page.before
+        if not page.whole:
+            return tasks, LostReplyError("The list goes on further than was read")
         if before is None or (_is_newest_first(page) and window.is_before(page.tasks[-1], margin)):
             return tasks, None
     return tasks, LostReplyError("The list goes on further than was read")
@@ -315,14 +318,31 @@ def may_match(task: VideoTask, body: Mapping[str, Any], window: Window, margin: 
     return not seen or not mine or all(map(_alike, seen, mine))
 
 
-def _alike(one: str, other: str) -> bool:
-    """Whether two texts may be one: gateways cut, quote, escape and add to them, and keep the letters in order."""
+def _alike(seen: str, mine: str) -> bool:
+    """Whether a text that is seen may be mine: gateways cut, quote, escape and add, and lose what is beyond ASCII."""
 
     def letters(text: str) -> str:
         return "".join(filter(str.isalnum, re.sub(r"<[^<>]*>", "", _plain(text))))
 
-    first, second = letters(one), letters(other)
-    return first in second or second in first
+    def ascii_letters(text: str) -> str:
+        return "".join(character for character in letters(text) if character.isascii())
+
+    if _may_be_cut(letters(seen), letters(mine)):
+        return True
+    is_mangled = not mine.isascii() and all(character < "\u0100" or character == "\ufffd" for character in seen)
+    return is_mangled and _may_be_cut(ascii_letters(seen), ascii_letters(mine))
+
+
+def _may_be_cut(one: str, other: str) -> bool:
+    """Whether the shorter of two texts is what is left of the other one, cut at an end or in the middle, or thinned."""
+    short, long = sorted((one, other), key=len)
+    if short in long:
+        return True
+    ahead = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(short, long, strict=False)))
+    if long.endswith(short[ahead:]):
+        return True
+    rest = iter(long)
+    return 2 * len(short) >= len(long) and all(letter in rest for letter in short)
 
 
 def _moments(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -381,7 +381,7 @@ class _Attempts:
             glance = min(self.last_send, self.gateway.clock() + _GLANCE)
             task = yield from look(self.gateway.speaking(earlier.dialect), earlier.task_id, glance)
         except TaskNotFoundError:
-            is_late = self.gateway.now() - earlier.intended_at < _OVER
+            is_late = self.gateway.now() - earlier.sent_at < _OVER
             return remembered(earlier, earlier.task_id) if is_late else None
         except SoraError:
             return remembered(earlier, earlier.task_id)

@@ -346,7 +346,7 @@ class _SQLLedger(ABC):
         """Our error for SQLite's, the file system's, and those of texts that no database can hold."""
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             said = getattr(error, "strerror", None) or str(error)
             raise ConfigurationError(f"{self!r} cannot be used: {said}.", hint=_ELSEWHERE) from error
 
@@ -432,6 +432,9 @@ class SQLiteLedger(_SQLLedger):
                 f"{len(MIGRATIONS)} is known here).",
                 hint=f"Update sora-tools. {_ELSEWHERE}",
             )
+        ((found,),) = db.execute("pragma integrity_check(1)").fetchall()
+        if found != "ok":  # a damaged index would let a key that is known pass for a new one
+            raise ConfigurationError(f"The ledger {self.path} is damaged: {found}.", hint=_ELSEWHERE)
         if version < len(MIGRATIONS):  # or every opening would write
             migrate(db, version)
 
@@ -573,16 +576,31 @@ def _is_lost_copy(row: Submission) -> bool:
     return row.reuses is not None and row.task_id is None and row.state == "accepted"
 
 
-_opening = threading.Lock()
+_opening = threading.RLock()
 _ledgers: weakref.WeakSet[_SQLLedger] = weakref.WeakSet()
 
 
+_held_for_fork: list[threading.RLock] = []
+
+
+def _before_fork() -> None:
+    """Let nobody be inside SQLite while this process forks: its own locks would stay held in the child."""
+    locks = (_opening, *(ledger._lock for ledger in list(_ledgers)))  # noqa: SLF001  # their own module
+    _held_for_fork.extend(lock for lock in locks if lock.acquire(timeout=_PATIENCE))
+
+
+def _after_fork() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop().release()
+
+
 def _forked() -> None:
-    global _opening  # noqa: PLW0603  # a thread that is not here may have held it
-    _opening = threading.Lock()
+    global _opening  # noqa: PLW0603  # a thread that is not here may wait for it
+    _held_for_fork.clear()
+    _opening = threading.RLock()
     for ledger in _ledgers:
         ledger._forked()  # noqa: SLF001  # their own module
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forked)
