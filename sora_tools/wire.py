@@ -88,13 +88,15 @@ class Call(Generic[T]):
 class Dialect(Protocol):
     """One gateway format: pure functions from request to call and from reply to canonical model.
 
+    A format of your own inherits what it has no other answer to.
+
     Attributes:
         name: What ``dialect=`` calls it.
         looks_by_id: Whether a task is looked up by its id first (True), or in the list first (False).
     """
 
     name: str
-    looks_by_id: bool
+    looks_by_id: bool = True
 
     def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
         """The paid call."""
@@ -102,11 +104,15 @@ class Dialect(Protocol):
 
     def look(self, task_id: str) -> Call[VideoTask] | None:
         """One task by its id, or None where the format has no such route."""
-        ...
+        return None
 
     def list(self, limit: int, before: str | None) -> Call[TaskPage] | None:
         """One page of tasks, newest first, or None where the format has no such route."""
-        ...
+        return None
+
+    def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
+        """What is made other than asked for, because the format has no way to say it: a sentence for each."""
+        return ()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -262,6 +268,11 @@ def unreadable(reply: Reply, route: Route, what: str, **facts: Any) -> SoraError
     )
 
 
+def not_shown(reply: Reply, task_id: str) -> SoraError:
+    """The error for an answer to a look that says, as a result, that there is no such task (yet)."""
+    return _no_such_task(_Refusal(reply, "look", "", "", "")).about(task_id=task_id)
+
+
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds the gateway asks to wait: ``retry-after-ms``, or ``Retry-After`` (RFC 9110 10.2.3, all date forms).
 
@@ -401,10 +412,16 @@ def _enveloped(reply: Reply, route: Route, value: Any) -> _Refusal | None:
     named = bool(value.get("id") or value.get("task_id"))
     failed = (
         value.get("success") is False
-        or (bool(value.get("error")) and not (named and "status" in value))
+        or (_says_something(value.get("error")) and not (named and "status" in value))
         or (value.get("code") not in _OK_CODES and not named and not value.get("data"))
     )
     return _facts(reply, route, value) if failed else None
+
+
+def _says_something(error: Any) -> bool:
+    """Whether an error is one: some gateways send ``{"code": 0, "message": ""}`` along with every result."""
+    told = error.values() if isinstance(error, dict) else [error]
+    return any(each not in _OK_CODES and bool(each) for each in told)
 
 
 def _facts(reply: Reply, route: Route, value: Mapping[str, Any]) -> _Refusal:

@@ -7,8 +7,10 @@ from typing import Final
 from ..errors import ConfigurationError
 from ..wire import Dialect
 from .backend import Backend
+from .generations import Generations
+from .unified import Unified
 
-_DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(),)}
+DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Generations(), Unified())}
 
 
 def dialect(name: str | Dialect) -> Dialect:
@@ -19,6 +21,6 @@ def dialect(name: str | Dialect) -> Dialect:
     """
     if not isinstance(name, str):
         return name
-    if (found := _DIALECTS.get(name.strip().lower())) is None:
-        raise ConfigurationError(f"dialect={name!r} was given; it must be one of: {', '.join(sorted(_DIALECTS))}.")
+    if (found := DIALECTS.get(name.strip().lower())) is None:
+        raise ConfigurationError(f"dialect={name!r} was given; it must be one of: {', '.join(sorted(DIALECTS))}.")
     return found

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any, Final
-from urllib.parse import quote
 
-from ..errors import InvalidRequestError
 from ..schemas import (
     FRAMES_PER_SECOND,
     Failure,
@@ -28,38 +25,41 @@ from ..schemas import (
     VideoRequest,
     VideoTask,
 )
-from ..wire import Call, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
+from ..wire import Call, Dialect, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
+from .asking import segment
 from .reading import (
+    RENDITIONS,
+    carried,
     echoed_actions,
     expiry,
+    failure,
     failure_kind,
+    first_text,
     members,
+    moderated,
     moment,
+    names,
     number,
     objects,
+    renditions,
     status_of,
     text,
     usable,
     whole,
+    withheld,
 )
 
 Json = Mapping[str, Any]
 
 PATH: Final = "/sora/backend/video_gen"
 _LISTS: Final = ("task_responses", "tasks", "data")
-_ENVELOPES: Final = ("task", "data", "result", "payload")
 _MOST_LISTED: Final = 1000
 """Tasks that are read at most of what an answer lists."""
 
 _MOST_GENERATIONS: Final = 100
-_MOST_ENCODINGS: Final = 50
-_LONGEST_ID: Final = 512
-
-_RENDITIONS: Final = ("source", "source_wm", "md", "ld")
-"""Where the video may be when a generation has no ``url``, best first."""
 
 
-class Backend:
+class Backend(Dialect):
     """The documented format: ``dialect="backend"``."""
 
     name = "backend"
@@ -75,9 +75,7 @@ class Backend:
         Raises:
             InvalidRequestError: Nothing can have this id; in an address it would name another route.
         """
-        if not task_id.strip(". "):
-            raise InvalidRequestError(f"task_id={task_id!r} was given; give the id that the create returned.")
-        return Call("look", "GET", f"{PATH}/{quote(task_id, safe='')}", partial(_looked, task_id))
+        return Call("look", "GET", f"{PATH}/{segment(task_id)}", partial(_looked, task_id))
 
     def list(self, limit: int, before: str | None) -> Call[TaskPage]:
         """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
@@ -119,9 +117,7 @@ def _listed(before: str | None, reply: Reply) -> TaskPage:
 
 def _named(value: Any) -> Iterator[Json]:
     """The objects with an id that a body is, or carries in an envelope."""
-    for found in (value, *(members(value).get(name) for name in _ENVELOPES)):
-        if _id(raw := members(found)) is not None:
-            yield raw
+    yield from (raw for raw in carried(value) if _id(raw) is not None)
 
 
 def _inner(value: Any) -> Any:
@@ -151,17 +147,7 @@ def _next_page(envelope: Json, tasks: tuple[VideoTask, ...], before: str | None)
 
 
 def _id(raw: Json) -> str | None:
-    """A task's id. A number is only believed where there is no text: relays number their own rows."""
-    given = (raw.get("id"), raw.get("task_id"))
-    named = (_name(each) for each in given)
-    numbered = (str(number) for each in given if (number := whole(each, 1)) is not None)
-    return next(filter(None, named), None) or next(numbered, None)
-
-
-def _name(value: Any) -> str | None:
-    """A text that may name a task: the gateway could not be asked for one that came damaged."""
-    name = (text(value) or "").strip()
-    return name if 0 < len(name) <= _LONGEST_ID and name.isprintable() and "\ufffd" not in name else None
+    return next(iter(names(raw, "id", "task_id")), None)
 
 
 def _task(raw: Json, reply: Reply) -> VideoTask:
@@ -193,39 +179,19 @@ def _task(raw: Json, reply: Reply) -> VideoTask:
 
 def _outcome(raw: Json, status: TaskStatus, generations: tuple[Generation, ...]) -> tuple[TaskStatus, Failure | None]:
     if status == "succeeded" and not any(generation.url for generation in generations):
-        withheld = _withheld(raw) or _moderated(raw)
-        return "failed", _failure(raw, "moderation_output" if withheld else "no_output")
+        kept = withheld(raw) or moderated(raw)
+        return "failed", _failure(raw, "moderation_output" if kept else "no_output")
     if status == "failed":
         words = f"{worded(raw.get('failure_reason'))} {worded(raw.get('error'))}"
-        return status, _failure(raw, failure_kind(words, refused=_moderated(raw), output=_withheld(raw)))
+        return status, _failure(raw, failure_kind(words, refused=moderated(raw), output=withheld(raw)))
     return status, _failure(raw, "cancelled") if status == "cancelled" else None
-
-
-def _moderated(raw: Json) -> bool:
-    verdict = text(members(raw.get("moderation_result")).get("type"))
-    return verdict is not None and verdict.strip().casefold() != "passed"
-
-
-def _withheld(raw: Json) -> bool:
-    """Whether a finished video was refused."""
-    refused = members(raw.get("moderation_result")).get("is_output_rejection") is True
-    return refused or whole(raw.get("num_unsafe_generations"), 1) is not None
-
-
-_WORDS: Final[Mapping[FailureKind, str]] = {
-    "moderation_input": "The gateway's moderation refused the request.",
-    "moderation_output": "The gateway's moderation withheld the finished video.",
-    "no_output": "The gateway says it succeeded, but gives no video.",
-    "cancelled": "The task was cancelled.",
-}
 
 
 def _failure(raw: Json, kind: FailureKind) -> Failure:
     error = members(raw.get("error"))
-    said = text(raw.get("failure_reason")) or text(error.get("message")) or text(raw.get("error"))
-    code = text(error.get("code")) or text(members(raw.get("moderation_result")).get("code"))
-    message = worded(said or "") or _WORDS.get(kind, "The gateway gave no reason.")
-    return Failure(kind=kind, message=message, code=worded(code, 100) if code else None)
+    said = first_text(raw.get("failure_reason"), error.get("message"), raw.get("error"))
+    code = first_text(error.get("code"), members(raw.get("moderation_result")).get("code"))
+    return failure(kind, said, code)
 
 
 def _echo(raw: Json) -> RequestEcho | None:
@@ -244,11 +210,10 @@ def _echo(raw: Json) -> RequestEcho | None:
 
 def _generation(raw: Json) -> Generation | None:
     """One variant, or None where the object says neither which nor where."""
-    encodings = members(raw.get("encodings"))
-    some = islice(encodings.items(), _MOST_ENCODINGS)
-    addresses = {name: url for name, given in some if (url := _address(given)) is not None}
-    best = next((members(encodings.get(name)) for name in _RENDITIONS if name in addresses), {})
-    url = usable(raw.get("url")) or next((addresses[name] for name in _RENDITIONS if name in addresses), None)
+    addresses = renditions(raw.get("encodings"))
+    rendition = next((name for name in RENDITIONS if name in addresses), "")
+    best = members(members(raw.get("encodings")).get(rendition))
+    url = usable(raw.get("url")) or addresses.get(rendition)
     generation_id = text(raw.get("id"))
     if url is None and generation_id is None:
         return None
@@ -264,8 +229,3 @@ def _generation(raw: Json) -> Generation | None:
         encodings=addresses,
         expires_at=expiry(url),
     )
-
-
-def _address(encoding: Any) -> str | None:
-    """Where a rendition is: under ``path``, under ``url``, or the text itself."""
-    return usable(encoding) or usable(members(encoding).get("path")) or usable(members(encoding).get("url"))
