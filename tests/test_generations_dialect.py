@@ -43,6 +43,7 @@ def test_a_create_says_size_and_length_as_they_were_asked_for():
     call = GENERATIONS.create(request(), "key-1")
     assert (call.method, call.path) == ("POST", "/v1/video/generations")
     assert call.body == {"model": "sora-2", "prompt": "fly man", "size": "854x480", "duration": 5}
+    assert call.headers == {"Idempotency-Key": "key-1"}
     assert GENERATIONS.adjusted(request()) == ()
     assert GENERATIONS.list(10, None) is None
 

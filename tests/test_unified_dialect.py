@@ -36,6 +36,7 @@ def test_a_create_is_the_documented_body():
         "size": "small",
         "duration": 10,
     }
+    assert call.headers == {"Idempotency-Key": "key-1"}
     assert UNIFIED.adjusted(request(width=1280, height=720, n_frames=300)) == ()
 
 
