@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from hostile_replies import REPLIES, UNKNOWN
+from hostile_replies import T as TASK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -362,6 +364,17 @@ class TestEveryFormat:
                 re.findall(r"\d+", json.dumps(body))
             )
             assert as_asked or told, "what is not sent as it was asked for is told"
+
+    @every
+    def test_no_hostile_reply_breaks_it_or_is_called_uncharged(self, name: str) -> None:
+        for hostile in REPLIES:
+            if len(hostile.content) > 2**20:
+                continue
+            reply = Reply(hostile.status, hostile.headers, hostile.content)
+            for route in served(name):
+                ended = outcome(name, route, reply, TASK)
+                if route == "create" and hostile.create == UNKNOWN and isinstance(ended, SoraError):
+                    assert ended.charged == "unknown", (hostile.family, hostile.name, ended)
 
     @every
     @settings(max_examples=150, deadline=None)

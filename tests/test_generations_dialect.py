@@ -90,6 +90,8 @@ def test_the_operators_own_words_come_last():
         ({"id": "request-1", "data": {"task_id": "cgt-1"}}, "cgt-1"),
         ({"id": 7, "task_id": "cgt-1"}, "cgt-1"),
         ({"id": 7}, "7"),
+        ({"id": 7, "data": {"id": "cgt-1"}}, "cgt-1"),
+        ({"task_id": "8412345", "id": "request-1"}, "8412345"),
         ({"code": 200, "data": [{"status": "submitted", "task_id": "task_1"}]}, "task_1"),
         ({"result": {"id": "task_1"}}, "task_1"),
     ],

@@ -48,8 +48,8 @@ def model(request: VideoRequest, dialect: str) -> str:
     return request.model
 
 
-def images(request: VideoRequest, dialect: str) -> list[str]:
-    """The addresses of a request's images, for a format whose create is a prompt and images.
+def prompt_and_images(request: VideoRequest, dialect: str) -> tuple[str, list[str]]:
+    """A request as its prompt and the addresses of its images, for a format that has no more to say what is in a video.
 
     Raises:
         InvalidRequestError: The request says more than that, so that another video would be made than was meant.
@@ -74,7 +74,7 @@ def images(request: VideoRequest, dialect: str) -> list[str]:
         raise _unsaid("sdedit", f"amount {request.sdedit.amount:g}", dialect, "has none", "Leave it out")
     if request.n_variants != 1:
         raise _unsaid("n_variants", f"{request.n_variants}", dialect, "makes 1", "Create each variant by itself")
-    return addresses
+    return request.prompt, addresses
 
 
 def _image(index: int, item: InpaintItem, dialect: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..schemas import FRAMES_PER_SECOND, VideoRequest, VideoTask
 from ..wire import Call, Dialect
-from .asking import adjustment, images, model, segment
+from .asking import adjustment, model, prompt_and_images, segment
 from .relays import created, looked
 
 PATH: Final = "/v1/video/generations"
@@ -34,12 +34,13 @@ class Generations(Dialect):
             ConfigurationError: No model is set.
             InvalidRequestError: The format cannot say what was asked for.
         """
+        prompt, images = prompt_and_images(request, self.name)
         body: dict[str, Any] = {
             "model": model(request, self.name),
-            "prompt": request.prompt,
+            "prompt": prompt,
             "size": f"{request.width}x{request.height}",
             "duration": math.ceil(request.n_frames / FRAMES_PER_SECOND),
-            **_pictured(images(request, self.name)),
+            **_pictured(images),
         }
         read = partial(created, self.name)
         return Call("create", "POST", PATH, read, body={**body, **request.extra}, headers={"Idempotency-Key": key})

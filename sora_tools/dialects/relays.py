@@ -11,7 +11,7 @@ Source: the documents of docs.newapi.pro, yunwu, vectorengine, comfly and Huawei
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from ..schemas import FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskStatus, VideoTask
@@ -47,10 +47,11 @@ Json = Mapping[str, Any]
 def created(dialect: str, reply: Reply) -> VideoTask:
     """The task that a create's answer names. It was accepted, whatever else the answer says or lacks."""
     found = list(_objects(opened(reply, "create")))
-    named = [name for field in ("task_id", "id") for raw in found for name in names(raw, field)]
-    task_id = next((name for name in named if _bare(name).startswith("task")), next(iter(named), None))
-    if task_id is None:
+    places = sorted(product(("task_id", "id"), found), key=lambda place: not isinstance(place[1].get(place[0]), str))
+    named = [name for field, raw in places for name in names(raw, field)]
+    if not named:
         raise unreadable(reply, "create", "The gateway's answer to the create names no task")
+    task_id = next((name for name in named if _bare(name).startswith("task")), named[0])
     task = _task(dialect, task_id, _fullest(found, task_id), reply)
     if task.raw_status is None or (task.failure is not None and task.failure.kind == "no_output"):
         # An id is all a create need answer with; a "success" beside it is the create's own.

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..schemas import FRAMES_PER_SECOND, VideoRequest, VideoTask
 from ..wire import Call, Dialect
-from .asking import adjustment, images, least_of, model, named
+from .asking import adjustment, least_of, model, named, prompt_and_images
 from .relays import created, looked
 
 _SECONDS: Final = (10, 15, 25)
@@ -34,10 +34,11 @@ class Unified(Dialect):
             ConfigurationError: No model is set.
             InvalidRequestError: The format cannot say what was asked for.
         """
+        prompt, images = prompt_and_images(request, self.name)
         body: dict[str, Any] = {
             "model": model(request, self.name),
-            "prompt": request.prompt,
-            "images": images(request, self.name),
+            "prompt": prompt,
+            "images": images,
             "orientation": "portrait" if request.height > request.width else "landscape",
             "size": _SIZES[_shorter_side(request)],
             "duration": least_of(_SECONDS, request.n_frames / FRAMES_PER_SECOND),
