@@ -331,6 +331,11 @@ def unreadable(reply: Reply, route: Route, what: str, **facts: Any) -> SoraError
     )
 
 
+def not_shown(reply: Reply, task_id: str) -> SoraError:
+    """The error for an answer to a look that says, as a result, that there is no such task (yet)."""
+    return _no_such_task(_Refusal(reply, "look", "", "", "")).about(task_id=task_id)
+
+
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds the gateway asks to wait: ``retry-after-ms``, or ``Retry-After`` (RFC 9110 10.2.3, all date forms).
 
@@ -470,10 +475,16 @@ def _enveloped(reply: Reply, route: Route, value: Any) -> _Refusal | None:
     named = bool(value.get("id") or value.get("task_id"))
     failed = (
         value.get("success") is False
-        or (bool(value.get("error")) and not (named and "status" in value))
+        or (_says_something(value.get("error")) and not (named and "status" in value))
         or (value.get("code") not in _OK_CODES and not named and not value.get("data"))
     )
     return _facts(reply, route, value) if failed else None
+
+
+def _says_something(error: Any) -> bool:
+    """Whether an error is one: some gateways send ``{"code": 0, "message": ""}`` along with every result."""
+    told = error.values() if isinstance(error, dict) else [error]
+    return any(each not in _OK_CODES and bool(each) for each in told)
 
 
 def _facts(reply: Reply, route: Route, value: Mapping[str, Any]) -> _Refusal:

@@ -2,7 +2,7 @@
 
 ``seed_fields.json`` has one object for each documented field: its path, its type (and the type as the page prints it),
 whether the page calls it required, whether its example has it, bounds, enum, and the page's own description.
-``samples/backend/create_request.json`` is the page's example body.
+``seed_request.json`` is the page's example body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE: list[dict[str, Any]] = json.loads((HERE / "seed_fields.json").read_text(encoding="utf-8"))
-EXAMPLE: dict[str, Any] = json.loads((HERE / "samples" / "backend" / "create_request.json").read_text(encoding="utf-8"))
+EXAMPLE: dict[str, Any] = json.loads((HERE / "seed_request.json").read_text(encoding="utf-8"))
 FIELDS = {field["field"]: field for field in PAGE}
 OPEN_ENUMS = {"model"}
 """Any gateway names its own models; the page's one is a value among others."""

@@ -218,6 +218,26 @@ MUTANTS: Final = (
         ("test_backend_dialect.py::test_a_create_carries_the_documented_body_and_the_key",),
     ),
     Mutant(
+        "a relay's create goes without its key",
+        (Edit("dialects/generations.py", 'headers={"Idempotency-Key": key}', "headers={}"),),
+        ("test_generations_dialect.py::test_a_create_says_size_and_length_as_they_were_asked_for",),
+    ),
+    Mutant(
+        "a format without a list counts as a list without the task",
+        (Edit(RECONCILE, 'doubt=LostReplyError("This format has no list to look for it in")', "doubt=None"),),
+        ("test_flow_without_list.py::test_a_create_of_unknown_fate_is_sent_once_and_unknown_at_once",),
+    ),
+    Mutant(
+        "any task that a relay answers with counts as the one that was asked for",
+        (Edit("dialects/relays.py", "if any(_bare(name) == _bare(task_id) for", "if any(name for"),),
+        ("test_generations_dialect.py::test_what_does_not_name_the_task_is_not_it",),
+    ),
+    Mutant(
+        "what a format has no word for is left out in silence",
+        (Edit("dialects/asking.py", "if request.n_variants != 1:", "if request.n_variants < 1:"),),
+        ("test_unified_dialect.py::test_what_the_format_cannot_say_is_refused_before_anything_is_sent",),
+    ),
+    Mutant(
         "a request that was given up before it left is sent later",
         (Edit(TRANSPORT, "                self.check_wanted()\n", ""),),
         ("test_client.py::test_a_create_given_up_while_connecting_is_not_sent_later",),

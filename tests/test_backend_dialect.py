@@ -1,6 +1,6 @@
 """The backend dialect over bodies the web backend and its relays really sent, and over everything they might.
 
-Samples: the gateway page (``create_request``), bodies printed by clients of the web backend (``task_queued``,
+Samples: bodies printed by clients of the web backend (``task_queued``,
 ``task_preprocessing``, the generation in ``task_storyboard``, ``pending_info``), and variations on them.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import EXAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +48,7 @@ BACKEND = dialect("backend")
 
 
 def sample(name: str) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))["body"]
 
 
 def reply(body: Any, status: int = 200, **headers: str) -> Reply:
@@ -87,9 +88,9 @@ def test_a_dialect_is_named_or_brought_along():
 
 
 def test_a_create_carries_the_documented_body_and_the_key():
-    call = BACKEND.create(VideoRequest.model_validate(sample("create_request")), "key-1")
+    call = BACKEND.create(VideoRequest.model_validate(EXAMPLE), "key-1")
     assert (call.route, call.method, call.path, call.paid) == ("create", "POST", "/sora/backend/video_gen", True)
-    assert call.body == sample("create_request")
+    assert call.body == EXAMPLE
     assert call.headers == {"Idempotency-Key": "key-1"}
 
 

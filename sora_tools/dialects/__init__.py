@@ -7,9 +7,11 @@ from typing import Final
 from ..errors import ConfigurationError
 from ..wire import Dialect
 from .backend import Backend
+from .generations import Generations
+from .unified import Unified
 from .videos import Videos
 
-DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Videos())}
+DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Videos(), Unified(), Generations())}
 """By name, in the order in which ``dialect="auto"`` prefers them."""
 
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any, Final
-from urllib.parse import quote
 
-from ..errors import InvalidRequestError
 from ..schemas import (
     FRAMES_PER_SECOND,
     MOST_VARIANTS,
@@ -30,33 +27,35 @@ from ..schemas import (
     VideoTask,
 )
 from ..wire import Call, Dialect, Reply, any_json, opened, poll_after, typeid_time, unreadable, worded
+from .asking import segment
 from .reading import (
+    MOST_LISTED,
+    RENDITIONS,
+    carried,
     echoed_actions,
     expiry,
+    failure,
     failure_kind,
+    first_text,
     members,
+    moderated,
     moment,
+    names,
     number,
     objects,
+    page,
+    renditions,
     status_of,
     text,
     usable,
     whole,
+    withheld,
 )
 
 Json = Mapping[str, Any]
 
 PATH: Final = "/sora/backend/video_gen"
 _LISTS: Final = ("task_responses", "tasks", "data")
-_ENVELOPES: Final = ("task", "data", "result", "payload")
-_MOST_LISTED: Final = 1000
-"""Tasks that are read at most of what an answer lists."""
-
-_MOST_ENCODINGS: Final = 50
-_LONGEST_ID: Final = 512
-
-_RENDITIONS: Final = ("source", "source_wm", "md", "ld")
-"""Where the video may be when a generation has no ``url``, best first."""
 
 
 class Backend(Dialect):
@@ -75,9 +74,7 @@ class Backend(Dialect):
         Raises:
             InvalidRequestError: Nothing can have this id; in an address it would name another route.
         """
-        if not task_id.strip(". "):
-            raise InvalidRequestError(f"task_id={task_id!r} was given; give the id that the create returned.")
-        return Call("look", "GET", f"{PATH}/{quote(task_id, safe='')}", partial(_looked, task_id))
+        return Call("look", "GET", f"{PATH}/{segment(task_id)}", partial(_looked, task_id))
 
     def list(self, limit: int, before: str | None) -> Call[TaskPage]:
         """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
@@ -113,22 +110,13 @@ def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
     listed = _listed_in(value)
     if listed is None:
         raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
-    tasks = tuple(_task(raw, reply) for raw in listed[:_MOST_LISTED])
-    envelope = members(_inner(value))
-    more, last = envelope.get("has_more"), text(envelope.get("last_id")) or (tasks[-1].task_id if tasks else None)
-    if not tasks or more is False:  # without a word of it only an empty page is the end: some cap pages below the limit
-        return TaskPage(tasks=tasks)
-    if last != before:
-        return TaskPage(tasks=tasks, before=last)
-    # the same page again: a gateway that pays no heed to `before`, and may have cut its list at `limit`
-    return TaskPage(tasks=tasks, whole=more is not True and len(listed) != limit and len(listed) <= _MOST_LISTED)
+    tasks = tuple(_task(raw, reply) for raw in listed[:MOST_LISTED])
+    return page(members(_inner(value)), tasks, limit, before, cut=len(listed) > MOST_LISTED)
 
 
 def _named(value: Any) -> Iterator[Json]:
     """The objects with an id that a body is, or carries in an envelope."""
-    for found in (value, *(members(value).get(name) for name in _ENVELOPES)):
-        if _id(raw := members(found)) is not None:
-            yield raw
+    yield from (raw for raw in carried(value) if _id(raw) is not None)
 
 
 def _inner(value: Any) -> Any:
@@ -144,25 +132,14 @@ def _listed_in(value: Any) -> tuple[Json, ...] | None:
         listed = None if name is None else [] if listed[name] is None else listed[name]
     if not isinstance(listed, list):
         return None
-    found = (members(each.get("payload")) or each for each in objects(listed)[: _MOST_LISTED + 1])
+    found = (members(each.get("payload")) or each for each in objects(listed)[: MOST_LISTED + 1])
     return tuple(raw for raw in found if _id(raw) is not None)
 
 
 def _id(raw: Json) -> str | None:
-    """A task's id: one named like a task before a relay's own name for the request, and a text before a number.
-
-    Relays number their own rows.
-    """
-    given = (raw.get("id"), raw.get("task_id"))
-    named = [name for each in given if (name := _name(each)) is not None]
-    numbered = [str(number) for each in given if (number := whole(each, 1)) is not None]
-    return next((name for name in named if name.startswith("task")), next(iter([*named, *numbered]), None))
-
-
-def _name(value: Any) -> str | None:
-    """A text that may name a task: the gateway could not be asked for one that came damaged."""
-    name = (text(value) or "").strip()
-    return name if 0 < len(name) <= _LONGEST_ID and name.isprintable() and "\ufffd" not in name else None
+    """A task's id: one named like a task before a relay's own name for the request."""
+    given = names(raw, "id", "task_id")
+    return next((name for name in given if name.startswith("task")), next(iter(given), None))
 
 
 def _task(raw: Json, reply: Reply) -> VideoTask:
@@ -194,39 +171,19 @@ def _task(raw: Json, reply: Reply) -> VideoTask:
 
 def _outcome(raw: Json, status: TaskStatus, generations: tuple[Generation, ...]) -> tuple[TaskStatus, Failure | None]:
     if status == "succeeded" and not any(generation.url for generation in generations):
-        withheld = _withheld(raw) or _moderated(raw)
-        return "failed", _failure(raw, "moderation_output" if withheld else "no_output")
+        kept = withheld(raw) or moderated(raw)
+        return "failed", _failure(raw, "moderation_output" if kept else "no_output")
     if status == "failed":
         words = f"{worded(raw.get('failure_reason'))} {worded(raw.get('error'))}"
-        return status, _failure(raw, failure_kind(words, refused=_moderated(raw), output=_withheld(raw)))
+        return status, _failure(raw, failure_kind(words, refused=moderated(raw), output=withheld(raw)))
     return status, _failure(raw, "cancelled") if status == "cancelled" else None
-
-
-def _moderated(raw: Json) -> bool:
-    verdict = text(members(raw.get("moderation_result")).get("type"))
-    return verdict is not None and verdict.strip().casefold() != "passed"
-
-
-def _withheld(raw: Json) -> bool:
-    """Whether a finished video was refused."""
-    refused = members(raw.get("moderation_result")).get("is_output_rejection") is True
-    return refused or whole(raw.get("num_unsafe_generations"), 1) is not None
-
-
-_WORDS: Final[Mapping[FailureKind, str]] = {
-    "moderation_input": "The gateway's moderation refused the request.",
-    "moderation_output": "The gateway's moderation withheld the finished video.",
-    "no_output": "The gateway says it succeeded, but gives no video.",
-    "cancelled": "The task was cancelled.",
-}
 
 
 def _failure(raw: Json, kind: FailureKind) -> Failure:
     error = members(raw.get("error"))
-    said = text(raw.get("failure_reason")) or text(error.get("message")) or text(raw.get("error"))
-    code = text(error.get("code")) or text(members(raw.get("moderation_result")).get("code"))
-    message = worded(said or "") or _WORDS.get(kind, "The gateway gave no reason.")
-    return Failure(kind=kind, message=message, code=worded(code, 100) if code else None)
+    said = first_text(raw.get("failure_reason"), error.get("message"), raw.get("error"))
+    code = first_text(error.get("code"), members(raw.get("moderation_result")).get("code"))
+    return failure(kind, said, code)
 
 
 def _echo(raw: Json) -> RequestEcho | None:
@@ -245,11 +202,10 @@ def _echo(raw: Json) -> RequestEcho | None:
 
 def _generation(raw: Json) -> Generation | None:
     """One variant, or None where the object says neither which nor where."""
-    encodings = members(raw.get("encodings"))
-    some = islice(encodings.items(), _MOST_ENCODINGS)
-    addresses = {name: url for name, given in some if (url := _address(given)) is not None}
-    best = next((members(encodings.get(name)) for name in _RENDITIONS if name in addresses), {})
-    url = usable(raw.get("url")) or next((addresses[name] for name in _RENDITIONS if name in addresses), None)
+    addresses = renditions(raw.get("encodings"))
+    rendition = next((name for name in RENDITIONS if name in addresses), "")
+    best = members(members(raw.get("encodings")).get(rendition))
+    url = usable(raw.get("url")) or addresses.get(rendition)
     generation_id = text(raw.get("id"))
     if url is None and generation_id is None:
         return None
@@ -265,8 +221,3 @@ def _generation(raw: Json) -> Generation | None:
         encodings=addresses,
         expires_at=expiry(url),
     )
-
-
-def _address(encoding: Any) -> str | None:
-    """Where a rendition is: under ``path``, under ``url``, or the text itself."""
-    return usable(encoding) or usable(members(encoding).get("path")) or usable(members(encoding).get("url"))

@@ -8,29 +8,54 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from ..schemas import FRAMES_PER_SECOND, EchoedAction, FailureKind, TaskStatus
+from ..schemas import FRAMES_PER_SECOND, EchoedAction, Failure, FailureKind, TaskPage, TaskStatus, VideoTask
+from ..wire import worded
 
 _LARGEST: Final = 2**53
 """Beyond it a JSON number is no longer exact, and no documented field comes near."""
 
 _LONGEST_ADDRESS: Final = 2**14
+_LONGEST_ID: Final = 512
 _MOST_MOMENTS: Final = 1000
+_MOST_ENCODINGS: Final = 50
+MOST_LISTED: Final = 1000
+"""Tasks that are read at most of what an answer lists."""
+
+_MOST_ADDRESSES: Final = 100
+
+_ENVELOPES: Final = ("task", "data", "result", "payload")
+
+_ADDRESSES: Final = ("video_url", "result_url", "downloadable_url", "url", "output", "outputs")
+"""Members that hold a video's address, best first. One may also hold an object with such members, or a list."""
+
+_HOLDERS: Final = ("data", "content", "metadata", "detail", "draft_info")
+"""Members whose object may hold the members above."""
+
+RENDITIONS: Final = ("source", "source_wm", "md", "ld")
+"""The encodings that stand in for a video without an address of its own, best first."""
 
 _STATUSES: Final[Mapping[TaskStatus, str]] = {
     "queued": "queued preprocessing pending submitted not_start notstarted preparing created starting",
     "running": "running processing in_progress generating",
     "succeeded": "succeeded success completed complete finished",
-    "failed": "failed failure fail error expired",
+    "failed": "failed failure fail error expired timeout",
     "cancelled": "cancelled canceled deleted",
 }
 _STATUS_OF: Final[Mapping[str, TaskStatus]] = {
     word: status for status, words in _STATUSES.items() for word in words.split()
+}
+
+_WORDS: Final[Mapping[FailureKind, str]] = {
+    "moderation_input": "The gateway's moderation refused the request.",
+    "moderation_output": "The gateway's moderation withheld the finished video.",
+    "no_output": "The gateway says it succeeded, but gives no video.",
+    "cancelled": "The task was cancelled.",
 }
 
 _MODERATED: Final = r"(?i)moderat|violat|policy|guardrail|unsafe|safety|违规|敏感"
@@ -58,6 +83,19 @@ def whole(value: Any, least: int = 0) -> int | None:
     return int(found) if found is not None and found.is_integer() else None
 
 
+def percent(value: Any) -> float | None:
+    """A share of 1 that is told in hundredths: 30, "30" or "30%". What is beyond 100 is all of it."""
+    hundredths = seconds(value.rstrip("% ") if isinstance(value, str) else value)
+    return None if hundredths is None else min(hundredths / 100, 1.0)
+
+
+def seconds(value: Any) -> float | None:
+    """A length, as a number or as the text of one."""
+    if isinstance(value, str):
+        return float(value) if re.fullmatch(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*", value) else None
+    return number(value)
+
+
 def members(value: Any) -> Mapping[str, Any]:
     """An object, empty where it is none."""
     return value if isinstance(value, dict) else {}
@@ -66,6 +104,57 @@ def members(value: Any) -> Mapping[str, Any]:
 def objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     """The objects of a list; other elements are left out."""
     return tuple(element for element in value if isinstance(element, dict)) if isinstance(value, list) else ()
+
+
+def within(value: Any, *names: str) -> Any:
+    """What stands at the end of a path of members; None where it breaks off."""
+    for name in names:
+        value = members(value).get(name)
+    return value
+
+
+def first_text(*values: Any) -> str | None:
+    """The first of several values that is a text."""
+    return next(filter(None, map(text, values)), None)
+
+
+def carried(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The object that a body is, and those that it carries in an envelope."""
+    yield from (found for each in (value, *map(members(value).get, _ENVELOPES)) if (found := members(each)))
+
+
+def names(raw: Mapping[str, Any], *fields: str) -> tuple[str, ...]:
+    """What these members call a task. A number is only believed where there is no text: relays number their rows."""
+    given = [raw.get(field) for field in fields]
+    named = tuple(filter(None, map(_name, given)))
+    return named or tuple(str(row) for each in given if (row := whole(each, 1)) is not None)
+
+
+def _name(value: Any) -> str | None:
+    """A text that may name a task: the gateway could not be asked for one that came damaged."""
+    name = (text(value) or "").strip()
+    return name if 0 < len(name) <= _LONGEST_ID and name.isprintable() and "\ufffd" not in name else None
+
+
+def page(
+    envelope: Mapping[str, Any], tasks: tuple[VideoTask, ...], limit: int, before: str | None, *, cut: bool
+) -> TaskPage:
+    """A page of a list, and how to ask for the next one.
+
+    Args:
+        envelope: What stands beside the tasks: ``has_more`` and ``last_id`` count.
+        tasks: What was read.
+        limit: How many were asked for.
+        before: After which task they were asked for.
+        cut: Whether there were more than are read.
+    """
+    more, last = envelope.get("has_more"), text(envelope.get("last_id")) or (tasks[-1].task_id if tasks else None)
+    if not tasks or more is False:  # without a word of it only an empty page is the end: some cap pages below the limit
+        return TaskPage(tasks=tasks)
+    if last != before:
+        return TaskPage(tasks=tasks, before=last)
+    # the same page again: a gateway that pays no heed to `before`, and may have cut its list at `limit`
+    return TaskPage(tasks=tasks, whole=more is not True and len(tasks) != limit and not cut)
 
 
 def moment(value: Any) -> datetime | None:
@@ -107,6 +196,32 @@ def usable(value: Any) -> str | None:
     return url if sound else None
 
 
+def addresses(value: Any, depth: int = 4) -> tuple[str, ...]:
+    """Where a finished task's videos are, in whichever place known gateways put them; only the best place counts.
+
+    Args:
+        value: A task, an address, or a list of either.
+        depth: Levels of nesting that are looked through.
+    """
+    if isinstance(value, str):
+        url = usable(value)
+        return () if url is None else (url,)
+    if not depth:
+        return ()
+    if isinstance(value, list):
+        return tuple(dict.fromkeys(url for each in value[:_MOST_ADDRESSES] for url in addresses(each, depth - 1)))
+    raw = members(value)
+    inner = (*map(raw.get, _ADDRESSES), *(members(raw.get(name)) or [*objects(raw.get(name))] for name in _HOLDERS))
+    return next(filter(None, (addresses(each, depth - 1) for each in inner)), ())
+
+
+def renditions(encodings: Any) -> dict[str, str]:
+    """The encodings of a generation by name: under ``path``, under ``url``, or the address itself."""
+    some = islice(members(encodings).items(), _MOST_ENCODINGS)
+    places = ((name, (given, members(given).get("path"), members(given).get("url"))) for name, given in some)
+    return {name: url for name, place in places if (url := next(filter(None, map(usable, place)), None)) is not None}
+
+
 def expiry(url: str | None) -> datetime | None:
     """When a signed address stops working: Azure ``se``, ``Expires``, or ``X-Amz-Date`` and ``X-Amz-Expires``."""
     if url is None or "?" not in url:
@@ -138,6 +253,31 @@ def failure_kind(words: str, *, refused: bool = False, output: bool = False) -> 
     if re.search(_LATE, words):
         return "timeout"
     return "upstream" if re.search(_UPSTREAM, words) else "unknown"
+
+
+def moderated(raw: Mapping[str, Any]) -> bool:
+    """Whether a task of the web backend says that its moderation stepped in."""
+    verdict = text(within(raw, "moderation_result", "type"))
+    return verdict is not None and verdict.strip().casefold() != "passed"
+
+
+def withheld(raw: Mapping[str, Any]) -> bool:
+    """Whether a task of the web backend says that a finished video was refused."""
+    refused = within(raw, "moderation_result", "is_output_rejection") is True
+    return refused or whole(raw.get("num_unsafe_generations"), 1) is not None
+
+
+def failure(kind: FailureKind, said: str | None, code: Any = None) -> Failure:
+    """Why there is no video, in the gateway's own words where it has any.
+
+    Args:
+        kind: What it comes down to.
+        said: The gateway's reason.
+        code: Its code, a text or a number; 0 and "" are none.
+    """
+    message = worded(said or "") or _WORDS.get(kind, "The gateway gave no reason.")
+    named = text(code) or str(whole(code, 1) or "")
+    return Failure(kind=kind, message=message, code=worded(named, 100) or None)
 
 
 def echoed_actions(value: Any) -> tuple[EchoedAction, ...]:

@@ -18,12 +18,32 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
 
 from ..errors import InvalidRequestError
 from ..schemas import FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskPage, VideoRequest, VideoTask
-from ..wire import Call, Dialect, Reply, Upload, any_json, opened, poll_after, typeid_time, unreadable, worded
-from .reading import expiry, failure_kind, members, moment, number, objects, status_of, text, usable, whole
+from ..wire import Call, Dialect, Reply, Upload, any_json, opened, poll_after, typeid_time, unreadable
+from .asking import segment
+from .reading import (
+    MOST_LISTED,
+    addresses,
+    carried,
+    expiry,
+    failure,
+    failure_kind,
+    first_text,
+    members,
+    moment,
+    names,
+    objects,
+    page,
+    percent,
+    seconds,
+    status_of,
+    text,
+    usable,
+    whole,
+    within,
+)
 
 Json = Mapping[str, Any]
 
@@ -31,10 +51,6 @@ PATH: Final = "/v1/videos"
 _SORA: Final = r"sora-2(-pro)?(-\d{4}-\d\d-\d\d)?"
 _SORA_SECONDS: Final = (4, 8, 12)
 _SORA_SIZES: Final = ((1280, 720), (720, 1280), (1792, 1024), (1024, 1792))
-_ENVELOPES: Final = ("data", "video", "task", "result")
-_MOST_LISTED: Final = 1000
-_MOST_ADDRESSES: Final = 100
-_LONGEST_ID: Final = 2048
 _UNREAD_WORDS: Final = r"(?i)multipart|form[- ]?data|content[- ]type|urlencoded"
 
 
@@ -62,7 +78,7 @@ class Videos(Dialect):
     def list(self, limit: int, before: str | None) -> Call[TaskPage]:
         """One page of tasks, newest first; ``before`` is the ``before`` of the page seen last."""
         query = {"limit": limit, "after": before, "order": "desc"}
-        return Call("list", "GET", PATH, partial(_listed, before), query=query)
+        return Call("list", "GET", PATH, partial(_listed, limit, before), query=query)
 
     def delete(self, task_id: str) -> Call[None]:
         """Delete a task and its video. Whether a job that still runs is stopped is up to the server."""
@@ -91,7 +107,10 @@ class Videos(Dialect):
 
     def located(self, reply: Reply) -> str | None:
         """The address that some servers answer with in place of a video's bytes, in whatever member."""
-        return next(_addresses(any_json(reply)), None)
+        value = any_json(reply)
+        said = first_text(within(value, "detail")) or ""  # a sentence with the address in it
+        links = (usable(link.rstrip(".,)")) for link in re.findall(r"https?://[^\s\"'<>]+", said))
+        return next(filter(None, (*addresses(value), *links)), None)
 
 
 # --- sending -----------------------------------------------------------------------------------------------------
@@ -199,14 +218,8 @@ def _picture(url: str) -> Upload | None:
 
 
 def _at(task_id: str) -> str:
-    """The path of one task.
-
-    Raises:
-        InvalidRequestError: Nothing can have this id; in a path it would name another route.
-    """
-    if not task_id.strip(". "):
-        raise InvalidRequestError(f"task_id={task_id!r} was given; give the id that the create returned.")
-    return f"{PATH}/{quote(task_id, safe='')}"
+    """The path of one task."""
+    return f"{PATH}/{segment(task_id)}"
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -227,24 +240,31 @@ def _looked(task_id: str, reply: Reply) -> VideoTask:
     if found is not None and status_of(text(found.get("status"))) in ("failed", "cancelled"):
         return _task(found, reply, task_id)  # some servers send a job's failure as an HTTP error
     opened(reply, "look", value)
-    if found is None:  # proxies wrap ids, and a job's own is then another one than was asked for
+    if found is None and (not named or _is_wrapped(task_id)):
         found = next((raw for raw in (*named, members(value)) if text(raw.get("status"))), None)
     if found is None:
         raise unreadable(reply, "look", f"The gateway's answer is not task {task_id}", task_id=task_id)
     return _task(found, reply, task_id)
 
 
-def _listed(before: str | None, reply: Reply) -> TaskPage:
+def _is_wrapped(task_id: str) -> bool:
+    """Whether a proxy has put a job's own id into this one: LiteLLM packs both in base64."""
+    packed = task_id.removeprefix("video_")
+    try:
+        return b"video_id:" in b64decode(packed + "=" * (-len(packed) % 4))
+    except binascii.Error:
+        return False
+
+
+def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
     value = opened(reply, "list")
-    listed = value if isinstance(value, list) else members(value).get("data", members(value).get("videos"))
-    if listed is None and "data" in members(value):
-        listed = []
+    found = value if isinstance(value, list) else members(value).get("data", members(value).get("videos"))
+    listed = [] if found is None and "data" in members(value) else found
     if not isinstance(listed, list):
         raise unreadable(reply, "list", "The gateway's answer is not a list of tasks")
-    tasks = tuple(_task(raw, reply) for raw in objects(listed)[:_MOST_LISTED] if _id(raw) is not None)
-    last = text(members(value).get("last_id")) or (tasks[-1].task_id if tasks else None)
-    ended = not tasks or members(value).get("has_more") is False or last == before
-    return TaskPage(tasks=tasks, before=None if ended else last)
+    jobs = [raw for raw in objects(listed)[: MOST_LISTED + 1] if _id(raw) is not None]
+    tasks = tuple(_task(raw, reply) for raw in jobs[:MOST_LISTED])
+    return page(members(value), tasks, limit, before, cut=len(jobs) > MOST_LISTED)
 
 
 def _deleted(task_id: str, reply: Reply) -> None:
@@ -257,29 +277,22 @@ def _deleted(task_id: str, reply: Reply) -> None:
 
 def _named(value: Any) -> Iterator[Json]:
     """The objects with an id that a body is, or carries in an envelope."""
-    for found in (value, *(members(value).get(name) for name in _ENVELOPES)):
-        if _id(raw := members(found)) is not None:
-            yield raw
+    yield from (raw for raw in carried(value) if _id(raw) is not None)
 
 
 def _id(raw: Json) -> str | None:
-    for name in ("id", "task_id", "video_id"):
-        given = (text(raw.get(name)) or "").strip()
-        if 0 < len(given) <= _LONGEST_ID and given.isprintable() and "\ufffd" not in given:
-            return given
-    return None
+    return next(iter(names(raw, "id", "task_id", "video_id")), None)
 
 
 def _task(raw: Json, reply: Reply, task_id: str | None = None) -> VideoTask:
     task_id = task_id or _id(raw) or ""
     word = text(raw.get("status"))
     status = status_of(word)
-    progress = number(raw.get("progress"))
     return VideoTask(
         task_id=task_id,
         status=status,
         raw_status=word,
-        progress=progress if progress is None else min(progress / 100, 1.0),
+        progress=percent(raw.get("progress")),
         generations=_generations(raw, task_id) if status == "succeeded" else (),
         failure=_failure(raw, status) if status in ("failed", "cancelled") else None,
         request=_echo(raw),
@@ -293,55 +306,38 @@ def _task(raw: Json, reply: Reply, task_id: str | None = None) -> VideoTask:
 def _generations(raw: Json, task_id: str) -> tuple[Generation, ...]:
     """The videos at the addresses that are told, or else the one at the content route, which asks for the key."""
     width, height = _size(raw) or (None, None)
-    seconds = _seconds(raw)
+    length = _length(raw)
     facts = {
         "width": width,
         "height": height,
-        "duration": seconds,
-        "n_frames": None if seconds is None else round(seconds * FRAMES_PER_SECOND),
+        "duration": length,
+        "n_frames": None if length is None else round(length * FRAMES_PER_SECOND),
         "thumbnail_url": usable(raw.get("thumbnail_url")),
     }
-    addresses = dict.fromkeys(_addresses(raw))
-    if not addresses:
+    told = addresses(raw)
+    if not told:
         return (Generation(generation_id=task_id, url=f"{_at(task_id)}/content", needs_key=True, **facts),)
-    return tuple(Generation(url=url, expires_at=expiry(url), **facts) for url in [*addresses][:_MOST_ADDRESSES])
-
-
-def _addresses(value: Any) -> Iterator[str]:
-    """Where any server of this format has been seen to put a video's address, the one that needs no key first."""
-    raw = members(value)
-    inner = [raw, *(members(raw.get(name)) for name in ("metadata", "outputs", "output", "content", "result"))]
-    first = objects(raw.get("data"))[:1]
-    for found in (*inner, *first, members(raw.get("data"))):
-        for name in ("url", "video_url", "download_url"):
-            if (url := usable(found.get(name))) is not None:
-                yield url
-    for name in ("urls", "unsigned_urls"):
-        yield from filter(None, map(usable, raw[name] if isinstance(raw.get(name), list) else ()))
-    detail = raw.get("detail")  # a sentence with the address in it
-    if isinstance(detail, str) and (link := re.search(r"https?://[^\s\"'<>]+", detail)):
-        yield from filter(None, [usable(link[0].rstrip(".,)"))])
+    return tuple(Generation(url=url, expires_at=expiry(url), **facts) for url in told)
 
 
 def _failure(raw: Json, status: str) -> Failure:
     error = raw.get("error")
-    said = text(error) or text(members(error).get("message")) or text(members(error).get("detail"))
-    said = said or text(raw.get("fail_reason")) or text(raw.get("message"))
-    code = text(members(error).get("code"))
-    kind = "cancelled" if status == "cancelled" else failure_kind(f"{said} {code}")
-    message = worded(said or "") or "The gateway gave no reason."
-    return Failure(kind=kind, message=message, code=worded(code, 100) if code else None)
+    said = first_text(
+        error, within(error, "message"), within(error, "detail"), raw.get("fail_reason"), raw.get("message")
+    )
+    code = within(error, "code")
+    return failure("cancelled" if status == "cancelled" else failure_kind(f"{said} {code}"), said, code)
 
 
 def _echo(raw: Json) -> RequestEcho | None:
     width, height = _size(raw) or (None, None)
-    seconds = _seconds(raw)
+    length = _length(raw)
     echo = RequestEcho(
         prompt=text(raw.get("prompt")),
         model=text(raw.get("model")),
         width=width,
         height=height,
-        n_frames=None if seconds is None else round(seconds * FRAMES_PER_SECOND),
+        n_frames=None if length is None else round(length * FRAMES_PER_SECOND),
     )
     return echo if echo != RequestEcho() else None
 
@@ -354,9 +350,6 @@ def _size(raw: Json) -> tuple[int, int] | None:
     return (width, height) if width and height else None
 
 
-def _seconds(raw: Json) -> float | None:
-    """A length as a number, or as the text of one."""
-    given = raw.get("seconds", raw.get("duration"))
-    if isinstance(given, str) and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", given.strip()):
-        given = float(given)
-    return number(given, 0.001)
+def _length(raw: Json) -> float | None:
+    """Seconds of video."""
+    return seconds(raw.get("seconds", raw.get("duration"))) or None

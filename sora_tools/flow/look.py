@@ -215,7 +215,7 @@ def _in_list(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]
     for _ in range(_MOST_PAGES):
         call = gateway.dialect.list(_PAGE, before)
         if call is None:
-            break
+            raise EndpointUnavailableError(f"The {gateway.dialect.name} format has no list.", charged="no")
         page = yield from ask(gateway, call, deadline)
         for task in page.tasks:
             if task.task_id == task_id:

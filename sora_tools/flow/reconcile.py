@@ -56,7 +56,7 @@ class Search(NamedTuple):
 
     Attributes:
         task: The task, now the submission's in the ledger.
-        served: Whether the gateway has a list at all.
+        served: Whether the gateway has a list at all, as far as its format has one.
         doubt: Why it may be there all the same, where it was not found.
     """
 
@@ -131,6 +131,8 @@ def search(
         margin: Seconds before the first send from which on a task may be ours by a clock that nobody has set.
     """
     gateway = gateway.speaking(submission.dialect)
+    if gateway.dialect.list(_RECENT, None) is None:  # which tells nothing of what the gateway took
+        return Search(None, served=True, doubt=LostReplyError("This format has no list to look for it in"))
     deadline = min(deadline, gateway.clock() + RECONCILE)
     window = Window.of(submission, gateway)
     doubt: SoraError | None = None
@@ -179,7 +181,7 @@ def _recent(
     for _ in range(_MOST_PAGES):
         call = gateway.dialect.list(_RECENT, before)
         if call is None:
-            raise EndpointUnavailableError("This format has no list to look for it in.", charged="no")
+            break
         attempt = partial(exchange, gateway, replace(call, fresh=True), deadline)
         try:
             page: TaskPage = yield from persist(gateway, attempt, deadline)
