@@ -45,6 +45,7 @@ class SoraError(Exception):
         request_id: The gateway's name for the request, to quote in a support ticket.
         task_id: The task in question.
         key: The ledger key of the submission in question.
+        task: The :class:`~sora_tools.VideoTask` in question as last seen, where there is one.
     """
 
     code: ClassVar[str] = "error"
@@ -64,6 +65,7 @@ class SoraError(Exception):
         request_id: str | None = None,
         task_id: str | None = None,
         key: str | None = None,
+        task: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -78,6 +80,7 @@ class SoraError(Exception):
         self.request_id = request_id
         self.task_id = task_id
         self.key = key
+        self.task = task
 
     def __str__(self) -> str:
         stop = "" if self.message.endswith((".", "!", "?", "。")) else "."
@@ -228,33 +231,22 @@ class TaskNotFoundError(SoraError):
     charged: Charged = "unknown"
 
 
-class _TaskError(SoraError):
-    charged: Charged = "yes"
-
-    def __init__(self, message: str, *, task: Any = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.task = task
-
-
-class TaskFailedError(_TaskError):
-    """The task was accepted and ended without a usable video.
-
-    Args:
-        task: The :class:`~sora_tools.VideoTask` as last seen.
-    """
+class TaskFailedError(SoraError):
+    """The task was accepted and ended without a usable video. Carries the ``task``."""
 
     code = "task_failed"
+    charged: Charged = "yes"
 
 
-class WaitTimeoutError(_TaskError):
+class WaitTimeoutError(SoraError):
     """The task had not ended by the deadline. It goes on rendering at the gateway.
 
-    Args:
-        task: The :class:`~sora_tools.VideoTask` as last seen, or None when no look was answered.
+    Carries the ``task`` as last seen, or None when no look was answered.
     """
 
     code = "wait_timeout"
     retryable = True
+    charged: Charged = "yes"
 
 
 class UnreadableReplyError(SoraError):

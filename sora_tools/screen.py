@@ -139,8 +139,9 @@ def lines() -> Callable[[Event], None]:
                 last = step
             case Saved(_, path, size):
                 err.print(f"saved {path.name}, {_kilobytes(size)}")
-            case Retrying():
+            case Retrying() if event.error.message != last:
                 err.print(_trouble(event))
+                last = event.error.message
 
     return show
 

@@ -246,7 +246,7 @@ def test_a_create_that_goes_wrong_says_what_is_known_of_the_money(at_sandbox, sa
     assert (result.exit_code, result.stdout) == (expected, "")
     *retries, line = result.stderr.splitlines()
     assert line.startswith(words)
-    assert ("Nothing was charged." in line) == (expected != 5)
+    assert ("Nothing was charged." in line, "It may be charged." in line) == (expected != 5, expected == 5)
     assert all(retry.startswith("Trying again ") for retry in retries)
     assert sum(request.route == "create" for request in sandbox.requests) == len(retries) + 1
 
@@ -274,7 +274,7 @@ def test_a_task_that_ended_without_a_video_is_6_for_query_and_wait(at_sandbox, s
     assert at_sandbox("download", task_id).exit_code == 6
 
 
-def test_a_task_that_is_still_rendering_is_7_for_query_and_wait_and_8_for_download(at_sandbox, sandbox):
+def test_a_task_that_is_still_rendering_is_7_for_query_wait_and_download(at_sandbox, sandbox):
     sandbox.script("task", "stuck")
     task_id = at_sandbox("create", "fly man", *SMALL).stdout.strip()
     waited = at_sandbox("wait", task_id, "--timeout", "0")
@@ -282,7 +282,7 @@ def test_a_task_that_is_still_rendering_is_7_for_query_and_wait_and_8_for_downlo
     assert "do not create it again" in waited.stderr
     looked = at_sandbox("query", task_id)
     assert (looked.exit_code, looked.stderr) == (7, "")
-    assert at_sandbox("download", task_id).exit_code == 8
+    assert at_sandbox("download", task_id).exit_code == 7
 
 
 def test_an_unknown_task_is_9(at_sandbox):

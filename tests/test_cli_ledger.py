@@ -105,7 +105,7 @@ def test_resume_of_one_prints_its_files(run, tmp_path):
     assert [row["key"] for row in submissions(run, "list", "--unfinished")] == ["b"]
     assert run("ledger", "resume").exit_code == 0
     done = run("ledger", "resume")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "Nothing to resume.\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "Nothing to resume here.\n")
 
 
 def test_resume_leaves_another_gateways_alone_and_says_so(run, monkeypatch):

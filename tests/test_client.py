@@ -490,7 +490,7 @@ def test_a_finished_file_is_not_fetched_again(drive: Drive, box: Sandbox, tmp_pa
 def test_a_running_task_has_nothing_to_download(drive: Drive, box: Sandbox, tmp_path: Path) -> None:
     box.script("task", "stuck")
     task = drive(box.base_url, "create", VIDEO)
-    with pytest.raises(DownloadError, match="nothing to save yet"):
+    with pytest.raises(WaitTimeoutError, match="nothing to save yet"):
         drive(box.base_url, "download", task.task_id, tmp_path)
 
 

@@ -760,7 +760,7 @@ def test_there_is_nothing_to_save_of_a_task_under_way(
     gateway: Gateway, clock: Clock, tmp_path: Path, status: str
 ) -> None:
     play = Play(clock, [], [looked(status=status)])
-    with pytest.raises(DownloadError, match="nothing to save yet"):
+    with pytest.raises(WaitTimeoutError, match="nothing to save yet"):
         play.run(download(gateway, task(status=status), tmp_path))
     assert play.sent == ["GET"], "a look may know better"
 

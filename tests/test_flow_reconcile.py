@@ -272,7 +272,7 @@ def test_after_a_crash_that_left_nothing_the_next_call_says_unknown(gateway: Gat
     crashed(gateway)
     for _ in range(3):
         play = Play(clock, [])
-        with pytest.raises(SubmissionUnknownError, match="never answered"):
+        with pytest.raises(SubmissionUnknownError, match="not known"):
             run(gateway, play)
         assert (play.posts, state(gateway)) == (0, ("unsure", None))
 

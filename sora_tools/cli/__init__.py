@@ -4,7 +4,7 @@ Rule: stdout carries the result and nothing else, stderr what is said on the way
 
     0  done
     1  a bug in this program, with a traceback
-    2  the request, a setting or the command line is wrong: nothing was sent
+    2  the request, a setting or the command line is wrong: nothing was accepted
     3  the key was refused, or the account has nothing left
     4  the gateway is busy, not serving this, or not heard: try again later
     5  it is unknown whether a create was accepted: do not repeat it, look
@@ -33,7 +33,7 @@ from typing import Annotated, Any, Final
 try:
     import typer
 
-    from ..screen import bill, described, err, plain, probed, row, say, watching
+    from ..screen import bill, described, err, plain, probed, retries, row, say, watching
     from .ledger import books
     from .reporting import EXIT_CODES, Result, command, document, option, reporting
 except ModuleNotFoundError as missing:  # the command imports this module first: only here can it still be polite
@@ -46,6 +46,7 @@ from .. import __version__
 from ..client.sora import Sora
 from ..errors import ConfigurationError, InvalidRequestError
 from ..events import Event, Submitted
+from ..ledger.sqlite import SQLiteLedger
 from ..schemas import VideoRequest
 
 EXAMPLE: Final = "A paper boat sails down a rainy street at night, past neon lights"
@@ -89,7 +90,7 @@ def _field(name: str, *names: str, **settings: Any) -> Any:
     return _video(*names, help=VideoRequest.model_fields[name].description, **settings)
 
 
-TaskId = Annotated[str, typer.Argument(help="The task id that create printed.", show_default=False)]
+TaskId = Annotated[str, typer.Argument(help="The task id that create printed, or its key.", show_default=False)]
 Directory = Annotated[Path, typer.Option("--directory", "-d", help="Folder to save to; made if missing.")]
 
 
@@ -106,7 +107,7 @@ def create(
     model: Annotated[str | None, _field("model")] = None,
     request: Annotated[Path | None, _video(help="JSON file of documented fields (- is stdin); options win.")] = None,
     key: Annotated[str | None, option(help="Your name for it: the same key again is the same video.")] = None,
-    resend: Annotated[bool, option("--resend", help="Send again what was never answered: may be paid twice.")] = False,
+    resend: Annotated[bool, option("--resend", help="Send again what may be accepted: may be paid twice.")] = False,
 ) -> Result:
     """Start one paid video, and print its task id at once."""
     options: dict[str, Any] = {
@@ -120,8 +121,19 @@ def create(
         "model": model,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    task = sora.create(None if request is None else _fields(request), key=key, resend=resend, **given)
-    return Result(document(task), plain(task.task_id))
+    if key is not None and not isinstance(sora.gateway.ledger, SQLiteLedger):
+        err.print("The key will be forgotten as soon as this command ends: the ledger is no file.", style="dim")
+    told: list[Event] = []
+
+    def listen(event: Event) -> None:
+        told.append(event)
+        retries(event)
+
+    task = sora.create(None if request is None else _fields(request), key=key, resend=resend, on_event=listen, **given)
+    submitted = next(event for event in told if isinstance(event, Submitted))
+    if submitted.reused:
+        err.print("It had been accepted before: nothing was sent.", style="dim")
+    return Result({**document(task), "key": submitted.key, "reused": submitted.reused}, plain(task.task_id))
 
 
 @partial(command, app)

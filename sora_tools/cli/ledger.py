@@ -27,7 +27,7 @@ books = typer.Typer(
     help="Every create that was sent from here, and what became of it.", no_args_is_help=True, rich_markup_mode="rich"
 )
 
-Name = Annotated[str, typer.Argument(help="A key or task id.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="KEY", help="A key or task id.", show_default=False)]
 
 
 @books.command(name="list")
@@ -60,7 +60,7 @@ def show(name: Name, ledger: Ledger = None, as_json: AsJson = False) -> None:
 def forget(
     name: Name,
     ledger: Ledger = None,
-    yes: Annotated[bool, option("--yes", help="Though a video may be paid for that nobody will look for.")] = False,
+    yes: Annotated[bool, option("--yes", help="Also one that may be paid for: its video is lost then.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a submission out, so that its key may be used anew."""
@@ -71,6 +71,7 @@ def forget(
             raise InvalidRequestError(
                 f"{row.key} is {_fate(row)}: a video may be paid for that nobody would look for any more.",
                 hint="Resume it first, or say --yes.",
+                charged="unknown" if row.task_id is None else "yes",
                 key=row.key,
             )
         if not book.forget(row.key):
@@ -107,8 +108,13 @@ def resume(
         for gateway in sorted({row.gateway for row in open_rows} - {here}):
             err.print(f"There are more for {plain(gateway)}: resume them with its --base-url.", style="dim")
     if not rows:
-        err.print("Nothing to resume.", style="dim")
-    told = [_taken_on(sora, row, timeout, directory) for row in rows]
+        err.print("Nothing to resume here.", style="dim")
+    told = []
+    for row in rows:
+        told.append(_taken_on(sora, row, timeout, directory))
+        if told[-1][0].get("error", {}).get("code") == "not_sent" and len(told) < len(rows):
+            err.print(f"The gateway is not reached: {len(rows) - len(told)} more were not tried.", style="dim")
+            break
     codes = {code for _, _, code in told}
     worst = _UNKNOWN if _UNKNOWN in codes else max(codes, default=0)
     return Result({"submissions": [facts for facts, _, _ in told]}, "\n".join(text for _, text, _ in told), worst)
@@ -176,7 +182,7 @@ def _fate(row: Submission) -> str:
 def _line(row: Submission) -> str:
     made = datetime.fromtimestamp(row.intended_at).astimezone().strftime("%Y-%m-%d %H:%M")
     prompt = shortened(plain(str(row.body.get("prompt") or "")), 60)
-    return f"{plain(row.task_id or row.key)}  {_fate(row):<9}  {made}  {prompt}".rstrip()
+    return f"{plain(row.task_id or row.key):<31}  {_fate(row):<9}  {made}  {prompt}".rstrip()
 
 
 def _text(value: Any) -> str:

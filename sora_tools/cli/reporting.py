@@ -41,6 +41,8 @@ EXIT_CODES: Final = {
 }
 """From an error's code to the command's. A create whose fate is unknown is 5 by whatever name."""
 
+_CHARGED: Final = {"no": "Nothing was charged.", "unknown": "It may be charged.", "yes": "It is charged."}
+
 option = partial(typer.Option, show_default=False)
 """For those whose default is to leave something out."""
 
@@ -150,11 +152,11 @@ def document(task: VideoTask) -> dict[str, Any]:
 def print_error(facts: Mapping[str, Any], error: SoraError | None = None, *, as_json: bool) -> None:
     """Say what went wrong: in red to people, in a document to programs."""
     if as_json:
-        task = getattr(error, "task", None)
+        task = error and error.task
         print(json.dumps({"error": facts, **({"task": document(task)} if task else {})}))
         return
-    safe = "Nothing was charged." if facts.get("key") and facts["charged"] == "no" else ""
-    complain(facts["code"], facts["message"], safe, facts["hint"])
+    known = _CHARGED[facts["charged"]] if facts.get("key") and "Nothing was sent" not in facts["hint"] else ""
+    complain(facts["code"], facts["message"], known, facts["hint"])
 
 
 def _key(file: Path) -> str:

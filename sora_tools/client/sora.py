@@ -200,7 +200,8 @@ class Sora(Client):
             The files' paths, one for each generation that has an address.
 
         Raises:
-            DownloadError: It has not ended, or did not arrive whole. Nothing half-written stands under a final name.
+            DownloadError: It did not arrive whole. Nothing half-written stands under a final name.
+            WaitTimeoutError: It has not ended yet.
             TaskFailedError: It ended without a video.
             SoraError: As ``query``, where the task has to be looked up.
         """
@@ -317,15 +318,10 @@ class Sora(Client):
     def _finish(self, connections: Connections, flow: Flow[T], patience: float, on_event: Listener | None) -> T:
         if not connections.create_gate.acquire(timeout=max(0.0, patience)):
             raise crowded()
-        run = Run(connections, on_event)
-        try:
-            answer = _apart(lambda: self._run(flow, run), "sora-create")
-        except NotSentError:
-            connections.create_gate.release()
-            raise
+        run, answer = Run(connections, on_event), Future[T]()
         answer.add_done_callback(lambda _: connections.create_gate.release())
         try:
-            return answer.result()
+            return _apart(lambda: self._run(flow, run), "sora-create", answer).result()
         except BaseException:  # Ctrl-C, while it is carried to its end
             run.unwanted = not answer.done()
             raise
@@ -334,7 +330,9 @@ class Sora(Client):
         news, leads = connections.board.ask(wish.task_id, wish.pause)
         try:
             if leads:
-                _apart(lambda: self._run(flows.sweep(self.gateway, connections.board), Run(connections)), "sora-looks")
+                sweep = flows.sweep(self.gateway, connections.board)
+                if (begun := _apart(lambda: self._run(sweep, Run(connections)), "sora-looks", Future())).done():
+                    begun.result()
             told, _ = futures_wait([news], wish.patience)  # result() would take a caller's own TimeoutError for its
             return news.result() if told else NO_NEWS
         except NotSentError:
@@ -381,16 +379,14 @@ class Connections:
 
 def _bounded(work: Callable[[], T], patience: float) -> T:
     """On a thread of its own: httpx bounds each read, and only leaving bounds an answer that drips."""
-    return _apart(work, "sora-request").result(patience)
+    return _apart(work, "sora-request", Future[T]()).result(patience)
 
 
-def _apart(work: Callable[[], T], name: str) -> Future[T]:
-    """On a thread of its own, which goes on whatever becomes of the caller.
+def _apart(work: Callable[[], T], name: str, answer: Future[T]) -> Future[T]:
+    """On a thread of its own, which goes on whatever becomes of the caller. The same future, to be answered by it.
 
-    Raises:
-        NotSentError: The system gives no further thread.
+    That is a NotSentError where the system gives no further thread.
     """
-    answer = Future[T]()
 
     def run() -> None:
         try:
@@ -401,7 +397,7 @@ def _apart(work: Callable[[], T], name: str) -> Future[T]:
     try:
         threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
     except RuntimeError as error:
-        raise NotSentError(f"No thread could be started: {error}.", hint="Ask for less at once.") from error
+        answer.set_exception(NotSentError(f"No thread could be started: {error}.", hint="Ask for less at once."))
     return answer
 
 

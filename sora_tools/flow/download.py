@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ..addresses import joined, origin
-from ..errors import ConfigurationError, DownloadError, SoraError, masked
+from ..errors import ConfigurationError, DownloadError, SoraError, WaitTimeoutError, masked
 from ..events import Downloading, Saved
 from ..parts import Part, is_whole_film, validator_of
 from ..schemas import Generation, VideoTask
@@ -52,16 +52,18 @@ def download(
 
     Raises:
         TaskFailedError: The task ended without a video.
-        DownloadError: It has not ended yet, or a file could not be had whole.
+        WaitTimeoutError: It has not ended yet.
+        DownloadError: A file could not be had whole.
     """
     if isinstance(task, str) or not task.ended:
         task = yield from query(gateway, task if isinstance(task, str) else task.task_id)
     gateway = gateway.speaking(task.dialect)
     successful(task)
     if task.status != "succeeded":
-        raise DownloadError(
+        raise WaitTimeoutError(
             f"The task is {task.status}, so there is nothing to save yet.",
             hint="Wait until it has succeeded.",
+            task=task,
             task_id=task.task_id,
         )
     folder = Path(directory)

@@ -17,6 +17,7 @@ from ..errors import (
     Charged,
     EndpointUnavailableError,
     InvalidRequestError,
+    NotSentError,
     SoraError,
     TaskFailedError,
     TaskNotFoundError,
@@ -124,6 +125,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
         SubmissionUnknownError: It is the key of a submission whose fate is unknown.
         TaskNotFoundError: The gateway shows no such task, and it is not one accepted a moment ago.
         EndpointUnavailableError: The gateway serves neither list nor look.
+        NotSentError: It was not reached once within the retry budget.
     """
     start = gateway.clock()
     deadline = start + checked_timeout(timeout)
@@ -157,9 +159,8 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
                 if submission is not None:
                     yield from note_end(gateway, news, submission)
                 return news
-        if gateway.clock() >= deadline:
-            if last is None and trouble is not None:
-                raise trouble
+        never_reached = last is None and isinstance(trouble, NotSentError)  # it is down, and not merely away
+        if gateway.clock() >= (min(deadline, start + gateway.retry.budget) if never_reached else deadline):
             raise _timed_out(task_id, timeout, last, trouble, vouched)
         pause = _pause(gateway, gateway.clock() - start, last)
 
@@ -355,7 +356,9 @@ def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
 
 def _timed_out(
     task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged
-) -> WaitTimeoutError:
+) -> SoraError:
+    if last is None and trouble is not None:
+        return trouble
     if last is None:
         return WaitTimeoutError(
             f"No look at the task was answered in {timeout:g} s.",

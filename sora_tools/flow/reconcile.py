@@ -232,10 +232,13 @@ def unknown(reason: SoraError | None, key: str) -> SubmissionUnknownError:
     """The error for a create that was sent, and not found."""
     if isinstance(reason, SubmissionUnknownError):
         return reason
-    hint = f"Do not create it again. Query it by its key, {key}: that looks for it at the gateway."
+    hint = (
+        f"Do not create it again. Query it by its key, {key}, later: that looks for it at the gateway. If it stays "
+        "unknown, ask the gateway's operator, and then resend or forget it."
+    )
     if reason is None:
         return SubmissionUnknownError(
-            "An earlier create with this key was sent and never answered.", hint=hint, key=key
+            "A create with this key was sent before, and what came of it is not known.", hint=hint, key=key
         )
     error = SubmissionUnknownError(
         f"The create was sent and its fate is unknown: {reason.message}",

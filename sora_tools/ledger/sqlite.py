@@ -63,8 +63,7 @@ _NETWORK: Final = re.compile(
 """File systems whose locks do not reach every machine that sees the file."""
 
 _ELSEWHERE: Final = (
-    "Set SORA_LEDGER (or ledger=) to a file on a local disk that can be written, or to 'memory' to "
-    "remember submissions in this process only."
+    "Set SORA_LEDGER (or ledger=) to a file on a local disk that can be written; it will not know what this one knows."
 )
 
 _MEANWHILE: Final = "Whether anything was sent is not changed by that. See what else uses the ledger."
@@ -430,7 +429,7 @@ class SQLiteLedger(_SQLLedger):
             raise ConfigurationError(
                 f"The ledger {self.path} was written by a newer sora-tools (version {version} of the file, "
                 f"{len(MIGRATIONS)} is known here).",
-                hint=f"Update sora-tools. {_ELSEWHERE}",
+                hint="Update sora-tools.",
             )
         ((found,),) = db.execute("pragma integrity_check(1)").fetchall()
         if found != "ok":  # a damaged index would let a key that is known pass for a new one
