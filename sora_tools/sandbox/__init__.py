@@ -37,8 +37,8 @@ from importlib.util import find_spec
 if missing := [name for name in ("av", "PIL", "starlette", "uvicorn") if find_spec(name) is None]:
     raise ImportError(f"sora_tools.sandbox needs {', '.join(missing)}: pip install 'sora-tools[sandbox]'")
 
-from .app import is_loopback
 from .messages import Answer
+from .pictures import is_loopback
 from .server import Sandbox, serve
 from .tasks import Task
 from .world import Received, World

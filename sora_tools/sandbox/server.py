@@ -19,7 +19,8 @@ from typing import Any, Self
 
 import uvicorn
 
-from .app import Connection, application, is_loopback
+from .app import Connection, application
+from .pictures import is_loopback
 from .studio import Studio
 from .tasks import Task
 from .world import Received, World
