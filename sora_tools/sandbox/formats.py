@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from . import backend, videos
+from . import backend, generations, unified, videos
 from .manners import Manners
 from .messages import Answer, Call
 from .orders import Order, OrderError
@@ -33,5 +33,10 @@ class Listed(Protocol):
     def listed(self, views: Sequence[View], manners: Manners, /, *, has_more: bool) -> Answer: ...
 
 
-SPOKEN: Mapping[str, Spoken] = {"backend": backend, "videos": videos}
+SPOKEN: Mapping[str, Spoken] = {
+    "backend": backend,
+    "videos": videos,
+    "unified": unified,
+    "generations": generations,
+}
 LISTED: Mapping[str, Listed] = {"backend": backend, "videos": videos}

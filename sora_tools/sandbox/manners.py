@@ -21,3 +21,5 @@ class Manners:
     prefixed_ids: bool = False
     videos_takes: Literal["both", "json", "multipart"] = "both"
     videos_sizes: Literal["any", "openai"] = "any"
+    generations_answer: GenerationsAnswer = "documented"
+    url_in_fail_reason: bool = False

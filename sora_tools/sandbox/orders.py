@@ -6,6 +6,7 @@ Rule: a field that breaks a rule is refused by name, with the value shown; what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,6 +136,31 @@ def whole(fields: Mapping[str, Any], name: str, low: int, high: int, *, otherwis
             name, f"Invalid type for '{name}': expected a whole number, got {shown(value)}.", "invalid_type"
         )
     return int(value)
+
+
+def texts(fields: Mapping[str, Any], name: str) -> list[str]:
+    """A list of strings, empty where it is absent."""
+    value = member(fields, name, name, required=False)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise OrderError(name, f"Invalid type for '{name}': expected an array, got {shown(value)}.", "invalid_type")
+    return [str(text({"": item}, "", where=f"{name}[{index}]")) for index, item in enumerate(value)]
+
+
+def sides(fields: Mapping[str, Any], otherwise: str) -> tuple[int, int]:
+    """Width and height, from `size` as WIDTHxHEIGHT or from fields of their own, which win."""
+    size = text(fields, "size", required=False) or otherwise
+    match = re.fullmatch(r"(\d{1,5})[xX*](\d{1,5})", size, re.ASCII)
+    width, height = (int(side) for side in match.groups()) if match else (0, 0)
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise OrderError("size", f"Invalid value for 'size': {shown(size)} is no WIDTHxHEIGHT up to {MAX_SIDE}.")
+    return whole(fields, "width", 1, MAX_SIDE, otherwise=width), whole(fields, "height", 1, MAX_SIDE, otherwise=height)
+
+
+def spelled(task_id: str, model: str, *, prefixed: bool) -> str:
+    """A task's id as a gateway spells it that may put the model in front."""
+    return f"{model}:{task_id}" if prefixed else task_id
 
 
 def shown(value: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from . import backend, signing, videos
+from . import backend, generations, signing, unified, videos
 from .manners import Format
 from .messages import Answer, Call, index_page, invalid_url
 
@@ -26,6 +26,10 @@ TABLE: tuple[tuple[str, str, Format | Literal[""], Route], ...] = (
     ("GET", f"{videos.PATH}/{NAME}", "videos", "look"),
     ("DELETE", f"{videos.PATH}/{NAME}", "videos", "delete"),
     ("GET", f"{videos.PATH}/{NAME}/content", "videos", "download"),
+    ("POST", unified.CREATE, "unified", "create"),
+    ("GET", unified.QUERY, "unified", "look"),
+    ("POST", generations.PATH, "generations", "create"),
+    ("GET", f"{generations.PATH}/{NAME}", "generations", "look"),
     ("GET|HEAD", rf"{signing.PATH}(.*\.mp4)", "", "download"),
     ("GET|HEAD", f"{signing.PATH}(.*)", "", "thumbnail"),
 )
@@ -44,7 +48,12 @@ def place(call: Call) -> Place:
     """Where a request goes, whether or not this gateway serves it."""
     for methods, pattern, of_format, route in TABLE:
         if call.method in methods.split("|") and (match := re.fullmatch(pattern, call.path)):
-            name = unquote(match[1]) if match.groups() else ""
+            if path_names_it := match.groups():
+                name = unquote(path_names_it[0])
+            elif (of_format, route) == ("unified", "look"):
+                name = call.query.get("id") or call.query.get("task_id") or ""
+            else:
+                name = ""
             asks_for_thumbnail = route == "download" and of_format and call.query.get("variant") == "thumbnail"
             return Place(format=of_format, route="thumbnail" if asks_for_thumbnail else route, name=name)
     return Place()

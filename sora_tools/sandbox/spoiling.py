@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from . import backend, streams, videos
+from . import backend, generations, streams, unified, videos
 from .messages import Answer, Call, Manner, error, json_answer
 
 Options = Mapping[str, Any]
@@ -19,6 +19,8 @@ Spoil = Callable[[Answer, Options, Call], Answer]
 FAILED: Mapping[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
     "backend": backend.failed,
     "videos": videos.failed,
+    "unified": unified.failed,
+    "generations": generations.failed,
 }
 REDIRECTED = "redirected"
 """The query parameter that marks a followed redirect; a request that carries it is not redirected again."""

@@ -14,7 +14,7 @@ from typing import Any
 from . import forms
 from .manners import Manners
 from .messages import Answer, Call, error, json_answer
-from .orders import FRAMES_PER_SECOND, MAX_FRAMES, MAX_SIDE, Order, OrderError, number, shown, text, whole
+from .orders import FRAMES_PER_SECOND, MAX_FRAMES, Order, OrderError, number, sides, spelled, text, whole
 from .tasks import Task, View
 
 PATH = "/v1/videos"
@@ -114,15 +114,10 @@ def read_page(call: Call) -> tuple[str | None, int, bool]:
 
 
 def _size(fields: Mapping[str, Any], manners: Manners) -> tuple[int, int]:
-    size = text(fields, "size", required=False) or SIZE
-    match = re.fullmatch(r"(\d{1,5})[xX*](\d{1,5})", size)
-    sides = tuple(int(side) for side in match.groups()) if match else (0, 0)
-    if not all(1 <= side <= MAX_SIDE for side in sides):
-        raise OrderError("size", f"Invalid value for 'size': {shown(size)} is no WIDTHxHEIGHT up to {MAX_SIDE}.")
-    width = whole(fields, "width", 1, MAX_SIDE, otherwise=sides[0])
-    height = whole(fields, "height", 1, MAX_SIDE, otherwise=sides[1])
+    width, height = sides(fields, SIZE)
     if manners.videos_sizes == "openai" and f"{width}x{height}" not in OPENAI_SIZES:
-        raise OrderError("size", f"Invalid value: '{width}x{height}'. Supported values are: {', '.join(OPENAI_SIZES)}.")
+        message = f"Invalid value: '{width}x{height}'. Supported values are: {', '.join(OPENAI_SIZES)}."
+        raise OrderError("size", message)
     return width, height
 
 
@@ -193,8 +188,7 @@ def content(view: View, call: Call) -> Answer:
         )
     if view.status == "succeeded" and view.failure is None:
         return error(404, "Video content not found")
-    status = RELAY_STATUS.get(view.status, "IN_PROGRESS")
-    return error(400, f"Task is not completed yet, current status: {status}")
+    return error(400, f"Task is not completed yet, current status: {relay_status(view)}")
 
 
 def unknown_task() -> Answer:
@@ -209,7 +203,26 @@ def refused(refusal: OrderError) -> Answer:
 
 def failed(body: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """A video as it would be had it failed."""
-    return {**body, "status": "failed", "completed_at": None, "error": {"code": reason, "message": _message(reason)}}
+    return {**body, "status": "failed", "completed_at": None, "error": failure(reason)}
+
+
+def failure(reason: str) -> dict[str, str]:
+    """The error object of a video that failed."""
+    return {"code": reason, "message": MESSAGES.get(reason, f"The video could not be made: {reason}.")}
+
+
+def status(view: View) -> str:
+    """A task's status in OpenAI's words."""
+    if view.rejected:
+        return "failed"
+    return STATUS.get(view.status, view.status)
+
+
+def relay_status(view: View) -> str:
+    """A task's status in new-api's words."""
+    if view.rejected:
+        return "FAILURE"
+    return RELAY_STATUS.get(view.status, view.status.upper())
 
 
 def video_body(view: View, manners: Manners) -> dict[str, Any]:
@@ -219,7 +232,7 @@ def video_body(view: View, manners: Manners) -> dict[str, Any]:
         "id": _spelled(view.task_id, view, manners),
         "object": "video",
         "model": order.model or MODEL,
-        "status": STATUS.get(view.status, view.status),
+        "status": status(view),
         "progress": view.percent,
         "created_at": int(view.task.created_at),
         "completed_at": int(view.ends_at) if view.status == "succeeded" else None,
@@ -232,8 +245,7 @@ def video_body(view: View, manners: Manners) -> dict[str, Any]:
     }
     if view.failure is None:
         return body
-    body = failed(body, view.failure)
-    return {**body, "status": "cancelled"} if view.status == "cancelled" else body
+    return {**failed(body, view.failure), "status": status(view)}
 
 
 def _video_answer(view: View, manners: Manners) -> Answer:
@@ -243,8 +255,4 @@ def _video_answer(view: View, manners: Manners) -> Answer:
 
 
 def _spelled(task_id: str, view: View, manners: Manners) -> str:
-    return f"{view.order.model or MODEL}:{task_id}" if manners.prefixed_ids else task_id
-
-
-def _message(reason: str) -> str:
-    return MESSAGES.get(reason, f"The video could not be made: {reason}.")
+    return spelled(task_id, view.order.model or MODEL, prefixed=manners.prefixed_ids)

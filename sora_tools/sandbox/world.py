@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from . import backend, faults, forms, videos
 from .formats import LISTED, SPOKEN
-from .manners import FORMATS, Format, Manners
+from .manners import FORMATS, Format, GenerationsAnswer, Manners
 from .memory import Memory
 from .messages import Answer, Call, body_too_large, error
 from .orders import MAX_BODY, Order, OrderError
@@ -69,9 +69,11 @@ class World:
         last_id_null: Whether `last_id` is always null.
         actions_shape: How storyboard actions are read back: by frame index (the web backend) or as they were sent.
         url_lifetime: Seconds a media URL works after the look that handed it out.
-        prefixed_ids: Whether `/v1/videos` spells ids `MODEL:task_...`. Every look understands both.
+        prefixed_ids: Whether `/v1/videos` and `/v1/video/query` spell ids `MODEL:task_...`; looks know both.
         videos_takes: The bodies that `POST /v1/videos` reads; vLLM-Omni takes forms alone.
         videos_sizes: Whether `/v1/videos` makes any size and length, as engines do, or OpenAI's alone.
+        generations_answer: Which of its three answers `/v1/video/generations` gives; see `generations`.
+        url_in_fail_reason: Whether a `relay` answer has the video's URL in `fail_reason`, as old builds do.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class World:
         prefixed_ids: bool = False,
         videos_takes: Literal["both", "json", "multipart"] = "both",
         videos_sizes: Literal["any", "openai"] = "any",
+        generations_answer: GenerationsAnswer = "documented",
+        url_in_fail_reason: bool = False,
     ) -> None:
         if isinstance(keys, str):
             raise TypeError("keys is a collection of keys, not one string")
@@ -112,6 +116,8 @@ class World:
             prefixed_ids=prefixed_ids,
             videos_takes=videos_takes,
             videos_sizes=videos_sizes,
+            generations_answer=generations_answer,
+            url_in_fail_reason=url_in_fail_reason,
         )
         self.on_accept: Callable[[Task], None] | None = None
         """Told of each accepted task; where a sandbox puts its studio."""
