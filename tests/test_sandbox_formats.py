@@ -11,13 +11,14 @@ import httpx
 import pytest
 import sandbox_desk
 from PIL import Image
-from sandbox_desk import KEY, PATH, create
+from sandbox_desk import KEY, PATH, create, start
 
 from sora_tools.sandbox import World
 from sora_tools.sandbox.manners import FORMATS
 
 CREATE, QUERY = "/v1/video/create", "/v1/video/query"
 GENERATIONS = "/v1/video/generations"
+CHAT = "/v1/chat/completions"
 
 world, served, sandbox = sandbox_desk.world, sandbox_desk.served, sandbox_desk.sandbox
 http, web = sandbox_desk.http, sandbox_desk.web
@@ -372,9 +373,11 @@ def test_a_fault_befalls_whatever_format_comes_next(world, clock, made, fault):
         assert fault != "no_id" or world.tasks[-1].task_id not in answer.body.decode()
 
 
-@pytest.mark.parametrize("missing", [name for name in FORMATS if name != "chat"])
+@pytest.mark.parametrize("missing", FORMATS)
 def test_a_format_that_is_not_served_is_an_unknown_path(clock, missing):
     world = World(clock=clock, by_id=True, formats=[name for name in FORMATS if name != missing])
+    chat = post(world, CHAT, model="sora-2", messages=[{"role": "user", "content": "x"}], stream=True)
+    assert chat.status == (404 if missing == "chat" else 200)
     for name, (path, fields) in SMALL_CREATES.items():
         answer = post(world, path, **fields)
         look = httpx.URL(LOOK[name].format("task_nope"))
@@ -388,10 +391,92 @@ def test_a_format_that_is_not_served_is_an_unknown_path(clock, missing):
             assert (answer.status, looked.status) == (404, 404)
             assert answer.json()["error"]["message"] == f"Invalid URL (POST {path})"
     unserved = [request for request in world.requests if request.route == "unknown"]
-    assert [(request.format, request.fault) for request in unserved] == [("", None)] * 2
+    assert [(request.format, request.fault) for request in unserved] == [("", None)] * (1 if missing == "chat" else 2)
 
 
 def test_formats_are_a_collection_of_known_names():
     for wrong in ("videos", ["soap"]):
         with pytest.raises(ValueError, match="backend, videos, unified, generations, chat"):
             World(formats=wrong)
+
+
+# ---------------------------------------------------------------- what a relay has beside its formats
+
+
+def test_models_are_listed_to_whoever_has_a_key(http, web, sandbox):
+    listing = http.get("/v1/models").json()
+    assert listing["object"] == "list"
+    assert {"sora-2", "sora_video2", "sora-16:9-480p-5s"} <= {model["id"] for model in listing["data"]}
+    assert {model["object"] for model in listing["data"]} == {"model"}
+    assert web.get(f"{sandbox.base_url}/v1/models").status_code == 401
+    assert [(request.format, request.route) for request in sandbox.requests] == [("", "models")] * 2
+
+
+def test_a_model_may_be_gone(clock):
+    world = World(clock=clock, models=["wan-2"])
+    assert [model["id"] for model in get(world, "/v1/models").json()["data"]] == ["wan-2"]
+
+
+def test_model_lists_and_deletes_go_wrong_on_request_as_any_call_does(world):
+    world.script("models", "rate_limit")
+    assert get(world, "/v1/models").status == 429
+    assert get(world, "/v1/models").status == 200
+    task_id = create(world).json()["id"]
+    world.script("delete", "conflict")
+    assert world.receive("DELETE", f"/v1/videos/{task_id}", headers=KEY).status == 409
+    with pytest.raises(ValueError, match="unknown fault"):
+        world.script("models", "task_not_exist")
+
+
+def test_the_bill_is_what_the_world_has_charged(clock):
+    world = World(clock=clock, credit=12.5)
+    billing = "/v1/dashboard/billing"
+    assert get(world, f"{billing}/usage").json() == {"object": "list", "total_usage": 0.0}
+    create(world)
+    assert get(world, f"{billing}/usage").json()["total_usage"] == 50.0
+    subscription = get(world, f"{billing}/subscription").json()
+    assert (subscription["object"], subscription["hard_limit_usd"]) == ("billing_subscription", 12.5)
+    assert world.receive("GET", f"{billing}/usage").status == 401
+    assert get(world, f"{billing}/other").status == 404
+
+
+# ---------------------------------------------------------------- faults of one format
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "status", "body"),
+    [
+        ("content_not_ready", {}, 404, {"detail": "Generation is still in-progress"}),
+        ("content_not_ready", {"status": 409}, 409, {"detail": "Generation is still in-progress"}),
+        ("content_json", {}, 200, "url"),
+        ("content_json", {"status": 400, "key": "detail"}, 400, "detail"),
+    ],
+)
+def test_content_may_be_something_else(sandbox, http, web, fault, options, status, body):
+    path = f"/v1/videos/{start(http)}/content"
+    video = http.get(path).content
+    sandbox.script("download", fault, **options)
+    reply = http.get(path)
+    assert reply.status_code == status
+    if isinstance(body, str):
+        assert web.get(reply.json()[body]).content == video
+    else:
+        assert reply.json() == body
+    assert http.get(path).content == video
+
+
+@pytest.mark.parametrize(("options", "host"), [({}, "localhost"), ({"elsewhere": False}, "127.0.0.1")])
+def test_content_may_lie_behind_a_redirect_that_needs_no_key(sandbox, http, web, options, host):
+    path = f"/v1/videos/{start(http)}/content"
+    sandbox.script("download", "content_redirect", times=None, **options)
+    reply = http.get(path)
+    assert (reply.status_code, httpx.URL(reply.headers["location"]).host) == (302, host)
+    assert web.get(reply.headers["location"]).content[4:8] == b"ftyp"
+
+
+def test_a_delete_may_show_the_video_in_place_of_a_receipt(sandbox, http):
+    task_id = start(http)
+    sandbox.script("delete", "deleted_video")
+    reply = http.delete(f"/v1/videos/{task_id}").json()
+    assert reply == {"id": task_id, "object": "video", "status": "deleted"}
+    assert http.get(f"/v1/videos/{task_id}").status_code == 404

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from . import backend, generations, unified, videos
+from . import backend, chat, generations, unified, videos
 from .manners import Manners
 from .messages import Answer, Call
 from .orders import Order, OrderError
@@ -13,7 +13,7 @@ from .tasks import View
 
 
 class Spoken(Protocol):
-    """A format: what a create must say, and how answers are worded."""
+    """A format: what a create must say."""
 
     PICTURE_FIELD: str
     """Where a create has the picture it opens with."""
@@ -21,6 +21,11 @@ class Spoken(Protocol):
     def read_order(self, call: Call, manners: Manners, /) -> Order: ...
     def opening(self, call: Call, /) -> str | bytes | None: ...
     def refused(self, refusal: OrderError, /) -> Answer: ...
+
+
+class Shown(Protocol):
+    """A format that shows tasks one by one."""
+
     def created(self, view: View, manners: Manners, /) -> Answer: ...
     def looked(self, view: View, manners: Manners, /) -> Answer: ...
     def unknown_task(self) -> Answer: ...
@@ -34,6 +39,13 @@ class Listed(Protocol):
 
 
 SPOKEN: Mapping[str, Spoken] = {
+    "backend": backend,
+    "videos": videos,
+    "unified": unified,
+    "generations": generations,
+    "chat": chat,
+}
+SHOWN: Mapping[str, Shown] = {
     "backend": backend,
     "videos": videos,
     "unified": unified,

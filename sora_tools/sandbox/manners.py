@@ -23,3 +23,6 @@ class Manners:
     videos_sizes: Literal["any", "openai"] = "any"
     generations_answer: GenerationsAnswer = "documented"
     url_in_fail_reason: bool = False
+    chat_answer: ChatAnswer = "transcript"
+    chat_failure: Literal["text", "error"] = "text"
+    chat_whole: bool = False

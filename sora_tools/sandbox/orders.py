@@ -20,6 +20,15 @@ MAX_SIDE = 4096
 MAX_FRAMES = 1800
 MAX_VARIANTS = 8
 """The page names no upper bounds; these keep one request from filling a disk."""
+SORA_2_SIZES = {
+    ("small", "portrait"): (352, 640),
+    ("small", "landscape"): (640, 352),
+    ("small", "square"): (480, 480),
+    ("large", "portrait"): (704, 1280),
+    ("large", "landscape"): (1280, 704),
+    ("large", "square"): (960, 960),
+}
+"""What relays' words for a size come to."""
 RELAY_CODES = {"model": "missing_model", "size": "invalid_size"}
 
 

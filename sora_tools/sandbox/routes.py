@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from . import backend, generations, signing, unified, videos
+from . import backend, chat, generations, signing, unified, videos
 from .manners import Format
 from .messages import Answer, Call, index_page, invalid_url
 
@@ -30,6 +30,9 @@ TABLE: tuple[tuple[str, str, Format | Literal[""], Route], ...] = (
     ("GET", unified.QUERY, "unified", "look"),
     ("POST", generations.PATH, "generations", "create"),
     ("GET", f"{generations.PATH}/{NAME}", "generations", "look"),
+    ("POST", chat.PATH, "chat", "create"),
+    ("GET", "/v1/models", "", "models"),
+    ("GET", "/v1/dashboard/billing/(subscription|usage)", "", "billing"),
     ("GET|HEAD", rf"{signing.PATH}(.*\.mp4)", "", "download"),
     ("GET|HEAD", f"{signing.PATH}(.*)", "", "thumbnail"),
 )

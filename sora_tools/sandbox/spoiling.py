@@ -191,11 +191,12 @@ def content_json(answer: Answer, options: Options, _call: Call) -> Answer:
     return json_answer(options["status"], {options["key"]: answer.media_url}) if answer.media_url else answer
 
 
-def content_redirect(answer: Answer, _options: Options, call: Call) -> Answer:
+def content_redirect(answer: Answer, options: Options, call: Call) -> Answer:
     """The way to a video's URL that needs no key in place of its bytes."""
     if answer.media_url is None or REDIRECTED in call.query:
         return answer
-    location = f"{answer.media_url}&{urlencode({REDIRECTED: '1'})}"
+    origin = _other_origin(call.origin) if options["elsewhere"] else call.origin
+    location = f"{origin}{answer.media_url.removeprefix(call.origin)}&{urlencode({REDIRECTED: '1'})}"
     return Answer(status=302, headers={"location": location, "content-type": "text/html"})
 
 

@@ -31,13 +31,14 @@ def first_pieces(steps: Steps, count: int | None) -> Steps:
 
 
 def ends_in_a_piece(steps: Steps) -> Steps:
-    """Some pieces, and half of one."""
+    """Some pieces and half of one, or half of the only one."""
     pieces = 0
     for step in steps:
-        pieces += isinstance(step, bytes)
-        if pieces > WHOLE_PIECES and isinstance(step, bytes):
-            yield step[: len(step) // 2]
-            return
+        if isinstance(step, bytes):
+            pieces += 1
+            if pieces > WHOLE_PIECES or not step.startswith(b"data:"):
+                yield step[: len(step) // 2]
+                return
         yield step
 
 

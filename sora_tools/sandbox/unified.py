@@ -14,6 +14,7 @@ from .messages import Answer, Call, json_answer, task_not_exist
 from .orders import (
     FRAMES_PER_SECOND,
     MAX_FRAMES,
+    SORA_2_SIZES,
     Order,
     OrderError,
     choice,
@@ -30,14 +31,6 @@ CREATE, QUERY = "/v1/video/create", "/v1/video/query"
 PICTURE_FIELD = "images"
 MODEL = "sora-2"
 SECONDS = 10
-SIZES = {
-    ("small", "portrait"): (352, 640),
-    ("small", "landscape"): (640, 352),
-    ("small", "square"): (480, 480),
-    ("large", "portrait"): (704, 1280),
-    ("large", "landscape"): (1280, 704),
-    ("large", "square"): (960, 960),
-}
 LARGE = 704 * 704
 """Pixels from which a video of another format is called large."""
 RATIOS = {"9:16": "portrait", "16:9": "landscape", "1:1": "square"}
@@ -116,7 +109,7 @@ def _size(fields: Mapping[str, Any]) -> tuple[int, int]:
                 f"Invalid value for 'aspect_ratio': {shown(ratio)}. Supported values are: {', '.join(RATIOS)}.",
             )
         orientation = RATIOS[ratio]
-    return SIZES[size, orientation]
+    return SORA_2_SIZES[size, orientation]
 
 
 def _top(view: View, manners: Manners, status: str) -> dict[str, Any]:

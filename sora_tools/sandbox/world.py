@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from . import backend, faults, forms, videos
-from .formats import LISTED, SPOKEN
-from .manners import FORMATS, Format, GenerationsAnswer, Manners
+from . import backend, chat, faults, forms, relay, videos
+from .formats import LISTED, SHOWN, SPOKEN
+from .manners import FORMATS, ChatAnswer, Format, GenerationsAnswer, Manners
 from .memory import Memory
 from .messages import Answer, Call, body_too_large, error
 from .orders import MAX_BODY, Order, OrderError
@@ -74,6 +74,11 @@ class World:
         videos_sizes: Whether `/v1/videos` makes any size and length, as engines do, or OpenAI's alone.
         generations_answer: Which of its three answers `/v1/video/generations` gives; see `generations`.
         url_in_fail_reason: Whether a `relay` answer has the video's URL in `fail_reason`, as old builds do.
+        chat_answer: How a chat's stream tells of its video; see `transcripts`.
+        chat_failure: Whether a video that failed is told in words alone, or by an error object in their place.
+        chat_whole: Whether a chat without a stream is answered when its video is there, and not told to stream.
+        models: What `GET /v1/models` lists.
+        credit: What the keys may spend in all, in dollars; told by the billing routes, held by nobody.
     """
 
     def __init__(
@@ -96,6 +101,11 @@ class World:
         videos_sizes: Literal["any", "openai"] = "any",
         generations_answer: GenerationsAnswer = "documented",
         url_in_fail_reason: bool = False,
+        chat_answer: ChatAnswer = "transcript",
+        chat_failure: Literal["text", "error"] = "text",
+        chat_whole: bool = False,
+        models: Collection[str] = relay.MODELS,
+        credit: Decimal | float = 100,
     ) -> None:
         if isinstance(keys, str):
             raise TypeError("keys is a collection of keys, not one string")
@@ -109,6 +119,7 @@ class World:
         self.keys = None if keys is None else frozenset(keys)
         self.formats = frozenset(FORMATS if formats is None else formats)
         self.by_id, self.idempotent, self.url_lifetime = by_id, idempotent, url_lifetime
+        self.models, self.credit = tuple(models), Decimal(str(credit))
         self.manners = Manners(
             list_key=list_key,
             last_id_null=last_id_null,
@@ -118,6 +129,9 @@ class World:
             videos_sizes=videos_sizes,
             generations_answer=generations_answer,
             url_in_fail_reason=url_in_fail_reason,
+            chat_answer=chat_answer,
+            chat_failure=chat_failure,
+            chat_whole=chat_whole,
         )
         self.on_accept: Callable[[Task], None] | None = None
         """Told of each accepted task; where a sandbox puts its studio."""
@@ -280,6 +294,10 @@ class World:
                 return self._create(where, call, picture, keep=keep)
             case "list":
                 return self._list(where, call)
+            case "models":
+                return relay.models(self.models)
+            case "billing":
+                return relay.usage(self.charged) if where.name == "usage" else relay.subscription(self.credit)
             case _:
                 return self._of_task(where, call)
 
@@ -322,7 +340,7 @@ class World:
         spoken = SPOKEN[where.format]
         original = self._memory.find(where.name, self.clock()) if where.name else None
         if where.name and original is None:
-            return spoken.unknown_task()
+            return videos.unknown_task()
         try:
             order = spoken.read_order(call, self.manners)
             if original:
@@ -331,6 +349,8 @@ class World:
                 raise picture
         except OrderError as refusal:
             return spoken.refused(refusal)
+        if where.format == "chat" and (said := chat.unavailable(call, self.manners)):
+            return said
         key = call.headers.get("idempotency-key")
         task = self._memory.with_key(key) if self.idempotent else None
         if task is None:
@@ -339,7 +359,9 @@ class World:
                 self._memory.add(task, key)
                 if self.on_accept:
                     self.on_accept(task)
-        return spoken.created(self._accepted(task), self.manners)
+        if where.format == "chat":
+            return chat.answered(call, self._accepted(task), lambda: self._now(task, call), self.manners)
+        return SHOWN[where.format].created(self._accepted(task), self.manners)
 
     def _task(self, order: Order, opening: bytes | None, *, keep: bool) -> Task:
         ending = self._scripts.take("task") if keep else None
@@ -368,13 +390,13 @@ class World:
         return lister.listed([self._shown(task, call) for task in tasks], self.manners, has_more=has_more)
 
     def _of_task(self, where: Place, call: Call) -> Answer:
-        spoken = SPOKEN[where.format]
+        shown = SHOWN[where.format]
         task = self._memory.find(where.name, self.clock())
         if task is None:
-            return spoken.unknown_task()
+            return shown.unknown_task()
         match where.route:
             case "look":
-                return spoken.looked(self._shown(task, call), self.manners)
+                return shown.looked(self._shown(task, call), self.manners)
             case "delete":
                 self._memory.delete(task)
                 return videos.deleted(self._view(task, call.origin), self.manners)
@@ -392,6 +414,11 @@ class World:
     def _accepted(self, task: Task) -> View:
         """A task in its first moment, which is when its create is answered."""
         return self._viewed(task, {"status": "queued"}, ())
+
+    def _now(self, task: Task, call: Call) -> View:
+        """A task for an answer that is still being written."""
+        with self._lock:
+            return self._shown(task, call)
 
     def _view(self, task: Task, origin: str) -> View:
         state = self._memory.state(task, now=self.clock(), seconds=self.duration / self.speed)
