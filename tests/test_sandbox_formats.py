@@ -10,10 +10,13 @@ from decimal import Decimal
 import httpx
 import pytest
 import sandbox_desk
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from sandbox_desk import KEY, PATH, create, start
 
 from sora_tools.sandbox import World
+from sora_tools.sandbox.faults import EVERY
 from sora_tools.sandbox.manners import FORMATS
 
 CREATE, QUERY = "/v1/video/create", "/v1/video/query"
@@ -314,6 +317,9 @@ SMALL_CREATES = {
 }
 
 
+CHAT_CREATE = {"model": "sora-2", "messages": [{"role": "user", "content": "fly man 64x48 1s"}], "stream": True}
+
+
 @pytest.mark.parametrize("made", SMALL_CREATES)
 def test_a_video_of_one_format_is_seen_through_all_others(sandbox, http, web, made):
     path, body = SMALL_CREATES[made]
@@ -394,6 +400,101 @@ def test_a_format_that_is_not_served_is_an_unknown_path(clock, missing):
     assert [(request.format, request.fault) for request in unserved] == [("", None)] * (1 if missing == "chat" else 2)
 
 
+@pytest.mark.parametrize("made", [*SMALL_CREATES, "chat"])
+@pytest.mark.parametrize("fault", [name for name, fault in EVERY.items() if "create" in fault.routes])
+def test_every_fault_of_a_create_befalls_every_format(clock, made, fault):
+    world = World(clock=clock)
+    world.script("create", fault)
+    path, fields = SMALL_CREATES.get(made) or (CHAT, CHAT_CREATE)
+    answer = post(world, path, **fields)
+    for step in answer.stream or ():
+        clock.seconds += step if isinstance(step, float) else 0
+    assert world.creates == int(EVERY[fault].accepts)
+    assert (world.requests[-1].format, world.requests[-1].fault) == (made, fault)
+    assert world.pending == ()
+
+
+@pytest.mark.parametrize("seen", LOOK)
+@pytest.mark.parametrize("fault", [name for name, fault in EVERY.items() if "look" in fault.routes])
+@pytest.mark.parametrize("known", [True, False])
+def test_every_fault_of_a_look_befalls_every_format(world, seen, fault, known):
+    task_id = create(world).json()["id"] if known else "task_nope"
+    world.script("look", fault)
+    url = httpx.URL(LOOK[seen].format(task_id))
+    get(world, url.path, **dict(url.params))
+    assert (world.requests[-1].format, world.requests[-1].fault) == (seen, fault)
+
+
+SAYINGS = ({}, None, 3, [3], [{"type": "image_url"}], [{"type": "text"}], [{"type": "text", "text": "a\ud800b"}])
+STRANGE = st.sampled_from(
+    [
+        *(None, True, False, 0, -1, 1.5, 10**400, float("nan"), float("inf")),
+        *("", " ", "x", "a\ud800b", "9" * 5000, "1e999", "16:9", "99999x99999", "sora-0:0-999p-0s"),
+        *([], [None], [[]], [{}], {}, {"image_url": 3}, {"image_url": "ftp://x"}),
+        *([{"role": "user", "content": content}] for content in SAYINGS),
+    ]
+)
+FIELDS = st.sampled_from(
+    [
+        "actions",
+        "aspect_ratio",
+        "duration",
+        "fps",
+        "height",
+        "image",
+        "image_url",
+        "images",
+        "inpaint_items",
+        "input_reference",
+        "messages",
+        "model",
+        "n_frames",
+        "negative_prompt",
+        "num_frames",
+        "orientation",
+        "prompt",
+        "sdedit",
+        "seconds",
+        "seed",
+        "size",
+        "stream",
+        "type",
+        "width",
+    ]
+)
+
+
+@given(
+    path=st.sampled_from([path for path, _ in SMALL_CREATES.values()] + [CHAT]),
+    good=st.sampled_from([fields for _, fields in SMALL_CREATES.values()] + [CHAT_CREATE]),
+    fields=st.dictionaries(FIELDS, STRANGE, max_size=4),
+)
+def test_no_body_is_too_strange_to_be_answered(path, good, fields):
+    world = World(by_id=True)
+    body = json.dumps({**good, **fields}).encode()
+    world.opening("POST", path, headers=KEY, body=body)
+    answer = world.receive("POST", path, headers=KEY, body=body)
+    assert answer.status in {200, 400, 404}
+    for seen in LOOK.values() if world.tasks else ():
+        url = httpx.URL(seen.format(world.tasks[0].task_id))
+        assert get(world, url.path, **dict(url.params)).status == 200
+
+
+@given(body=st.binary(max_size=80) | st.just(b"--b\r\n\r\nx\r\n--b--"), boundary=st.text(max_size=4))
+def test_no_form_is_too_strange_to_be_answered(body, boundary):
+    for kind in (f"multipart/form-data; boundary={boundary}", "multipart/form-data; boundary=b"):
+        headers = {**KEY, "content-type": kind}
+        world = World()
+        world.opening("POST", "/v1/videos", headers=headers, body=b"--b\r\n" + body)
+        assert world.receive("POST", "/v1/videos", headers=headers, body=b"--b\r\n" + body).status == 400
+
+
+def test_a_word_that_no_setting_knows_is_refused():
+    for name in ("chat_answer", "chat_failure", "generations_answer", "videos_takes", "videos_sizes", "list_key"):
+        with pytest.raises(ValueError, match=f"{name}='soap' was given; it is one of"):
+            World(**{name: "soap"})
+
+
 def test_formats_are_a_collection_of_known_names():
     for wrong in ("videos", ["soap"]):
         with pytest.raises(ValueError, match="backend, videos, unified, generations, chat"):
@@ -424,6 +525,10 @@ def test_model_lists_and_deletes_go_wrong_on_request_as_any_call_does(world):
     task_id = create(world).json()["id"]
     world.script("delete", "conflict")
     assert world.receive("DELETE", f"/v1/videos/{task_id}", headers=KEY).status == 409
+    assert get(world, f"/v1/videos/{task_id}").status == 200
+    world.script("delete", "reset")
+    world.receive("DELETE", f"/v1/videos/{task_id}", headers=KEY)
+    assert get(world, f"/v1/videos/{task_id}").status == 404
     with pytest.raises(ValueError, match="unknown fault"):
         world.script("models", "task_not_exist")
 

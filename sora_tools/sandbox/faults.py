@@ -211,7 +211,7 @@ FORMAT_FAULTS: Mapping[str, Fault] = {
     "content_not_ready": Fault(spoil=content_not_ready, routes=DOWNLOAD, options={"status": 404}),
     "content_json": Fault(spoil=content_json, routes=DOWNLOAD, options={"status": 200, "key": "url"}),
     "content_redirect": Fault(spoil=content_redirect, routes=DOWNLOAD, options={"elsewhere": True}),
-    "deleted_video": Fault(spoil=deleted_video, routes=frozenset({"delete"})),
+    "deleted_video": Fault(spoil=deleted_video, routes=frozenset({"delete"}), accepts=True),
     # A chat's stream.
     "stream_cut": Fault(
         spoil=stream_cut, routes=frozenset({"create"}), accepts=True, options={"pieces": None, "tidy": False}

@@ -66,7 +66,9 @@ def _number(text: str) -> Any:
 
 
 def _form(call: Call) -> Mapping[str, Any]:
-    boundary = _headers(f"content-type: {call.headers['content-type']}".encode("latin-1")).get_param("boundary")
+    boundary = _headers(f"content-type: {call.headers['content-type']}".encode("latin-1", "replace")).get_param(
+        "boundary"
+    )
     if not isinstance(boundary, str) or not boundary:
         raise OrderError("body", "the form has no boundary", "invalid_multipart_form")
     parts = (b"\r\n" + call.body).split(b"\r\n--" + boundary.encode())

@@ -54,11 +54,12 @@ class Answer:
 
 
 def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer that carries `body` as JSON."""
+    """An answer that carries `body` as JSON; half a surrogate pair, which UTF-8 cannot say, is escaped."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Answer(
         status=status,
         headers={"content-type": "application/json; charset=utf-8", **(headers or {})},
-        body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+        body=text.encode(errors="backslashreplace"),
     )
 
 

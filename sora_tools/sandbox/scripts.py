@@ -24,7 +24,7 @@ class Script:
 
     @property
     def accepts(self) -> bool:
-        """Whether a create it befalls is started all the same."""
+        """Whether a create or a delete it befalls is done all the same."""
         return bool(self.options.get("accept", faults.EVERY[self.fault].accepts))
 
 

@@ -10,46 +10,23 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from . import backend, chat, faults, forms, relay, videos
+from . import backend, chat, faults, relay, videos
 from .formats import LISTED, SHOWN, SPOKEN
+from .log import Received, bearer, received
 from .manners import FORMATS, ChatAnswer, Format, GenerationsAnswer, Manners
 from .memory import Memory
 from .messages import Answer, Call, body_too_large, error
 from .orders import MAX_BODY, Order, OrderError
 from .routes import Place, place, unknown_path
-from .scripts import Script, Scripts
+from .scripts import Scripts
 from .signing import Signer
 from .spoiling import REDIRECTED
 from .tasks import Task, TypeIds, Video, View, price
-
-LOGGED_HEADERS = ("accept", "content-type", "idempotency-key", "if-range", "range", "user-agent", "x-request-id")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Received:
-    """One line of the request log.
-
-    `format` is empty for what belongs to no format: media URLs, model lists, paths that are not served. `status` is
-    None where no HTTP reply was sent, `task_id` is a create's new task.
-    """
-
-    at: float
-    method: str
-    path: str
-    query: Mapping[str, str]
-    format: str
-    route: str
-    headers: Mapping[str, str]
-    authorized: bool
-    body: Any
-    fault: str | None
-    status: int | None
-    task_id: str | None
 
 
 class World:
@@ -272,7 +249,8 @@ class World:
             if script:
                 answer = self._stamped(faults.spoil(script.fault, answer, script.options, call))
             new = self._memory.tasks[-1].task_id if len(self._memory) > before else None
-            self._log(where, call, answer, script, new)
+            fault = script.fault if script else None
+            self._requests.append(received(call, where.route, answer, at=self.clock(), fault=fault, task_id=new))
             return answer
 
     def _place(self, call: Call) -> Place:
@@ -299,28 +277,10 @@ class World:
             case "billing":
                 return relay.usage(self.charged) if where.name == "usage" else relay.subscription(self.credit)
             case _:
-                return self._of_task(where, call)
-
-    def _log(self, where: Place, call: Call, answer: Answer, script: Script | None, task_id: str | None) -> None:
-        self._requests.append(
-            Received(
-                at=self.clock(),
-                method=call.method,
-                path=call.path,
-                query=call.query,
-                format=call.format,
-                route=where.route,
-                headers={name: call.headers[name] for name in LOGGED_HEADERS if name in call.headers},
-                authorized=_bearer(call) is not None,
-                body=forms.readable(call),
-                fault=script.fault if script else None,
-                status=None if answer.manner in {"hang", "reset", "close", "garbage"} else answer.status,
-                task_id=task_id,
-            )
-        )
+                return self._of_task(where, call, keep=keep)
 
     def _unauthorized(self, call: Call) -> Answer | None:
-        key = _bearer(call)
+        key = bearer(call)
         if key is None:
             return error(401, "Missing bearer authentication in header")
         if self.keys is not None and key not in self.keys:
@@ -389,7 +349,7 @@ class World:
         tasks, has_more = self._memory.page(self.clock(), past=past, limit=limit, oldest_first=oldest_first)
         return lister.listed([self._shown(task, call) for task in tasks], self.manners, has_more=has_more)
 
-    def _of_task(self, where: Place, call: Call) -> Answer:
+    def _of_task(self, where: Place, call: Call, *, keep: bool) -> Answer:
         shown = SHOWN[where.format]
         task = self._memory.find(where.name, self.clock())
         if task is None:
@@ -398,7 +358,8 @@ class World:
             case "look":
                 return shown.looked(self._shown(task, call), self.manners)
             case "delete":
-                self._memory.delete(task)
+                if keep:
+                    self._memory.delete(task)
                 return videos.deleted(self._view(task, call.origin), self.manners)
             case _:
                 return videos.content(self._shown(task, call), call)
@@ -452,10 +413,3 @@ def _call(
 ) -> Call:
     lowered = {name.lower(): value for name, value in (headers or {}).items()}
     return Call(method=method.upper(), path=path, query=dict(query or {}), headers=lowered, body=body)
-
-
-def _bearer(call: Call) -> str | None:
-    scheme, _, key = call.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    return key.strip() or None
