@@ -304,6 +304,13 @@ def test_a_whole_answer_comes_when_the_video_is_there(clock, answer, ending):
     assert (body["object"], body["choices"][0]["finish_reason"]) == ("chat.completion", "stop")
 
 
+def test_a_whole_answer_may_be_an_error_object(clock):
+    world = World(clock=clock, chat_whole=True, chat_failure="error")
+    world.script("task", "failed")
+    (piece,) = pieces_of(ask(world, asking(stream=False)), clock)
+    assert json.loads(piece)["error"]["message"] == "Generation failed: processing_error"
+
+
 # ---------------------------------------------------------------- over a socket
 
 

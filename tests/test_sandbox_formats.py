@@ -400,6 +400,13 @@ def test_a_format_that_is_not_served_is_an_unknown_path(clock, missing):
     assert [(request.format, request.fault) for request in unserved] == [("", None)] * (1 if missing == "chat" else 2)
 
 
+@pytest.mark.parametrize("path", [*(path for path, _ in SMALL_CREATES.values()), CHAT])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_what_is_no_json_object_is_refused(sandbox, http, path, content):
+    assert http.post(path, content=content).status_code == 400
+    assert (sandbox.creates, sandbox.requests[-1].route) == (0, "create")
+
+
 @pytest.mark.parametrize("made", [*SMALL_CREATES, "chat"])
 @pytest.mark.parametrize("fault", [name for name, fault in EVERY.items() if "create" in fault.routes])
 def test_every_fault_of_a_create_befalls_every_format(clock, made, fault):

@@ -164,7 +164,4 @@ def answered(call: Call, view: View, look: Callable[[], View], manners: Manners)
 
 
 def _streams(call: Call) -> bool:
-    try:
-        return json_object(call.body).get("stream") is True
-    except OrderError:
-        return False
+    return json_object(call.body).get("stream") is True

@@ -6,10 +6,11 @@ Not safe for threads by itself; the world holds its lock around it.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from .tasks import QUEUED, Task, progress
+from .tasks import QUEUED, Task, Video, progress
 
 
 class Memory:
@@ -118,9 +119,18 @@ class Memory:
         self._rendering.discard(generation_id)
         self._spoilt.add(generation_id)
 
-    def size(self, generation_id: str) -> int | None:
-        """A video's bytes, where known."""
-        return self._sizes.get(generation_id)
+    def videos(self, task: Task, link: Callable[[str], str]) -> list[Video]:
+        """What a task that succeeded has made; `link` gives a file's URL."""
+        return [
+            Video(
+                generation_id=generation_id,
+                url=link(f"{generation_id}.mp4"),
+                thumbnail_url=link(f"{generation_id}.png"),
+                seed=(task.seed + variant) % 2**31,
+                size=self._sizes.get(generation_id),
+            )
+            for variant, generation_id in enumerate(task.generation_ids)
+        ]
 
 
 def bare(spelling: str) -> str:

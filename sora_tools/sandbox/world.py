@@ -392,16 +392,7 @@ class World:
     def _videos(self, task: Task, origin: str) -> list[Video]:
         stale = task.ending == "expired_url" and not self._memory.was_shown(task)
         expires = self.clock() + (-60.0 if stale else self.url_lifetime)
-        return [
-            Video(
-                generation_id=generation_id,
-                url=self._signer.url(origin, f"{generation_id}.mp4", expires),
-                thumbnail_url=self._signer.url(origin, f"{generation_id}.png", expires),
-                seed=(task.seed + variant) % 2**31,
-                size=self._memory.size(generation_id),
-            )
-            for variant, generation_id in enumerate(task.generation_ids)
-        ]
+        return self._memory.videos(task, lambda name: self._signer.url(origin, name, expires))
 
 
 def _is_number(value: Any) -> bool:
