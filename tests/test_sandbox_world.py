@@ -359,7 +359,7 @@ def test_an_unknown_task_is_a_400(world):
     ],
 )
 def test_paths_it_does_not_serve_answer_as_one_api_does(clock, method, path, status, kind):
-    answer = World(clock=clock).receive(method, path, headers=KEY)
+    answer = World(clock=clock, formats=("backend",)).receive(method, path, headers=KEY)
     assert (answer.status, answer.headers["content-type"].split(";")[0]) == (status, kind)
 
 

@@ -7,19 +7,13 @@ or one cut in the middle cannot be said in ASGI.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import dataclasses
-import http.client
-import ipaddress
 import json
 import socket
 import struct
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,15 +22,11 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .backend import MAX_BODY, PATH, OrderError
+from . import pictures
 from .messages import Answer
+from .orders import MAX_BODY
 from .studio import Studio
 from .world import World
-
-PICTURE_SECONDS = 5.0
-PICTURE_BYTES = 20 * 1024 * 1024
-PICTURE_SIGNS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
-
 
 LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """Socket option: on close drop what is unsent and send RST."""
@@ -61,21 +51,25 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        body = await _body(request)
+        path, headers, body = scope["path"], dict(request.headers), await _body(request)
+        field, source = self._world.opening(request.method, path, headers=headers, body=body)
         answer = self._world.receive(
             request.method,
-            request.scope["path"],
+            path,
             query=dict(request.query_params),
-            headers=dict(request.headers),
+            headers=headers,
             body=body,
-            picture=await _picture(body) if request.method == "POST" and request.scope["path"] == PATH else None,
+            picture=await pictures.read(source, field),
         )
         transport: asyncio.Transport = scope["state"]["transport"]
         gone = answer.after != 0.0 and not await self._pause(receive, answer.after)
         if not gone and answer.manner in {"whole", "cut", "overlong", "short"}:
-            response = await self._response(answer, scope)
-            await response(scope, receive, _spoiled(send, answer.manner))
-            if answer.manner in {"whole", "short"}:
+            if answer.stream is not None:
+                gone = not await self._stream(answer, answer.stream, receive, send)
+            else:
+                response = await self._response(answer, scope)
+                await response(scope, receive, _spoiled(send, answer.manner))
+            if answer.manner in {"whole", "short"} and not gone:
                 return
         _break_off(transport, answer.manner)
         while (await receive())["type"] != "http.disconnect":
@@ -88,6 +82,19 @@ class Gateway:
         for wait in rest:
             wait.cancel()
         return not done
+
+    async def _stream(self, answer: Answer, steps: Iterator[bytes | float], receive: Receive, send: Send) -> bool:
+        """Send the pieces of a stream as they come; whether there was someone to send them to until they ended."""
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        for step in steps:
+            if isinstance(step, bytes):
+                await send({"type": "http.response.body", "body": step, "more_body": True})
+            elif not await self._pause(receive, step):
+                return False
+        if answer.manner in {"whole", "short"}:
+            await send({"type": "http.response.body", "body": b""})
+        return True
 
     async def _response(self, answer: Answer, scope: Scope) -> Response:
         headers = dict(answer.headers)
@@ -170,64 +177,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > MAX_BODY:
             break
     return bytes(body[: MAX_BODY + 1])
-
-
-async def _picture(body: bytes) -> bytes | OrderError | None:
-    """The first picture that a create's `inpaint_items` name, or why it cannot be had."""
-    try:
-        items = json.loads(body)["inpaint_items"]
-        url = next(item["url"] for item in items if item.get("url"))
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError):
-        return None
-    if not isinstance(url, str):
-        return None
-    try:
-        picture = await asyncio.to_thread(_read_picture, url)
-    except (OSError, ValueError, http.client.HTTPException) as exc:
-        return OrderError("inpaint_items", f"The image at {url[:100]} could not be read: {exc}", "invalid_image_url")
-    if not picture.startswith(PICTURE_SIGNS):
-        return OrderError("inpaint_items", f"There is no image at {url[:100]}.", "invalid_image")
-    return picture
-
-
-def _read_picture(url: str) -> bytes:
-    if url.startswith("data:"):
-        head, _, data = url.partition(",")
-        if not head.endswith(";base64"):
-            raise ValueError("only base64 data URLs are read")
-        try:
-            return base64.b64decode(data, validate=True)
-        except binascii.Error as exc:
-            raise ValueError(f"bad base64: {exc}") from None
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
-        raise ValueError("the sandbox reads data URLs and http URLs of this machine only")
-    deadline = time.monotonic() + PICTURE_SECONDS
-    # http.client and not a full client: it follows no redirect off this machine and knows no proxy.
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PICTURE_SECONDS)
-    try:
-        connection.request("GET", f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}")
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status}")
-        picture = bytearray()
-        while chunk := response.read1(65536):
-            picture += chunk
-            if len(picture) > PICTURE_BYTES or time.monotonic() > deadline:
-                raise ValueError(f"more than {PICTURE_BYTES} bytes or {PICTURE_SECONDS:g} seconds")
-        return bytes(picture)
-    finally:
-        connection.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by name: `localhost` or a literal loopback address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # ---------------------------------------------------------------- control

@@ -5,61 +5,38 @@ Pure functions over plain values: no clock, no memory, no socket. Nothing here k
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from .messages import Answer, error
+from .manners import Manners
+from .messages import Answer, Call, json_answer, task_not_exist
+from .orders import (
+    FRAMES_PER_SECOND,
+    MAX_FRAMES,
+    MAX_SIDE,
+    MAX_VARIANTS,
+    Order,
+    OrderError,
+    choice,
+    json_object,
+    member,
+    number,
+    shown,
+    text,
+    whole,
+)
+from .tasks import Video, View, iso
 
 PATH = "/sora/backend/video_gen"
-FRAMES_PER_SECOND = 30
-MAX_BODY = 32 * 1024 * 1024
-"""Bytes of a request body; the picture of a data URL travels in it."""
-MAX_SIDE = 4096
-MAX_FRAMES = 1800
-MAX_VARIANTS = 8
-"""The page names no upper bounds; these keep one request from filling a disk."""
-
-
-class OrderError(Exception):
-    """The create breaks a rule; `param` names the field, `code` the rule."""
-
-    def __init__(self, param: str, message: str, code: str = "invalid_value") -> None:
-        super().__init__(message)
-        self.param, self.message, self.code = param, message, code
-
-    def answer(self) -> Answer:
-        """The refusal as it goes over the wire."""
-        return error(400, self.message, param=self.param, code=self.code)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A create that has passed every check."""
-
-    prompt: str | None
-    width: int
-    height: int
-    n_frames: int
-    n_variants: int
-    operation: str
-    model: str | None
-    inpaint_items: Sequence[Mapping[str, Any]]
-    actions: Sequence[tuple[float, str]]
-    sdedit: Mapping[str, Any] | None
-
-    @property
-    def seconds(self) -> float:
-        """Length of one video."""
-        return self.n_frames / FRAMES_PER_SECOND
+MAX_PAGE = 100
+PICTURE_FIELD = "inpaint_items"
 
 
 # ---------------------------------------------------------------- reading a create
 
 
-def read_order(body: bytes) -> Order:
+def read_order(call: Call, _manners: Manners) -> Order:
     """Check a create's body and return what it asks for.
 
     Required is what the page calls required and its own example has: the nine keys of the example (storyboard may leave
@@ -68,104 +45,37 @@ def read_order(body: bytes) -> Order:
     Raises:
         OrderError: With the first field that breaks a rule.
     """
-    fields = _json_object(body)
-    _choice(fields, "type", ("video_gen",))
-    operation = _choice(fields, "operation", ("simple_compose", "storyboard", "remix", "blend"))
-    _choice(fields, "style", ("natural",))
-    n_frames = _whole(fields, "n_frames", 1, MAX_FRAMES)
+    fields = json_object(call.body)
+    choice(fields, "type", ("video_gen",))
+    operation = choice(fields, "operation", ("simple_compose", "storyboard", "remix", "blend"))
+    choice(fields, "style", ("natural",))
+    n_frames = whole(fields, "n_frames", 1, MAX_FRAMES)
     return Order(
         prompt=_prompt(fields, operation),
-        width=_whole(fields, "width", 1, MAX_SIDE),
-        height=_whole(fields, "height", 1, MAX_SIDE),
+        width=whole(fields, "width", 1, MAX_SIDE),
+        height=whole(fields, "height", 1, MAX_SIDE),
         n_frames=n_frames,
-        n_variants=_whole(fields, "n_variants", 1, MAX_VARIANTS),
+        n_variants=whole(fields, "n_variants", 1, MAX_VARIANTS),
         operation=operation,
-        model=_text(fields, "model", required=False),
+        model=text(fields, "model", required=False),
         inpaint_items=_inpaint_items(fields),
         actions=_actions(fields, operation, n_frames / FRAMES_PER_SECOND),
         sdedit=_sdedit(fields),
     )
 
 
-def _json_object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise OrderError("body", "the body is not JSON", "invalid_json") from None
-    if not isinstance(value, dict):
-        raise OrderError("body", "the body must be a JSON object", "invalid_type")
-    return value
-
-
-def _member(fields: Mapping[str, Any], name: str, where: str, *, required: bool) -> Any:
-    value = fields.get(name)
-    if value is None and required:
-        raise OrderError(where, f"Missing required parameter: '{where}'.", "missing_required_parameter")
-    return value
-
-
-def _choice(fields: Mapping[str, Any], name: str, allowed: Sequence[str], *, where: str = "") -> str:
-    where = where or name
-    value = _member(fields, name, where, required=True)
-    if value not in allowed:
-        raise OrderError(
-            where, f"Invalid value for '{where}': {_shown(value)}. Supported values are: {', '.join(allowed)}."
-        )
-    return str(value)
-
-
-def _text(fields: Mapping[str, Any], name: str, *, where: str = "", required: bool = True) -> str | None:
-    where = where or name
-    value = _member(fields, name, where, required=required)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise OrderError(where, f"Invalid type for '{where}': expected a string, got {_shown(value)}.", "invalid_type")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise OrderError(where, f"Invalid value for '{where}': half a surrogate pair is no character.")
-    if required and not value.strip():
-        raise OrderError(where, f"Invalid value for '{where}': it must not be empty.")
-    return value
-
-
-def _number(
-    fields: Mapping[str, Any], name: str, low: float, high: float, *, where: str = "", required: bool = True
-) -> float | None:
-    where = where or name
-    value = _member(fields, name, where, required=required)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
-        raise OrderError(where, f"Invalid type for '{where}': expected a number, got {_shown(value)}.", "invalid_type")
-    if not low <= value <= high:
-        raise OrderError(
-            where, f"Invalid value for '{where}': {_shown(value)} is not within {low:g} to {high:g}.", "out_of_range"
-        )
-    return value
-
-
-def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = _number(fields, name, low, high)
-    assert value is not None
-    if value != int(value):
-        raise OrderError(
-            name, f"Invalid type for '{name}': expected a whole number, got {_shown(value)}.", "invalid_type"
-        )
-    return int(value)
-
-
 def _prompt(fields: Mapping[str, Any], operation: str) -> str | None:
     storyboard = operation == "storyboard"
-    prompt = _text(fields, "prompt", required=not storyboard)
+    prompt = text(fields, "prompt", required=not storyboard)
     return None if storyboard else prompt
 
 
 def _objects(fields: Mapping[str, Any], name: str, *, required: bool) -> Sequence[Mapping[str, Any]]:
-    value = _member(fields, name, name, required=required)
+    value = member(fields, name, name, required=required)
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise OrderError(name, f"Invalid type for '{name}': expected an array, got {_shown(value)}.", "invalid_type")
+        raise OrderError(name, f"Invalid type for '{name}': expected an array, got {shown(value)}.", "invalid_type")
     for index, item in enumerate(value):
         if not isinstance(item, dict):
             raise OrderError(
@@ -179,20 +89,20 @@ def _inpaint_items(fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     for index, item in enumerate(items):
         where = f"inpaint_items[{index}]."
         if item.get("type") is not None:
-            _choice(item, "type", ("image",), where=f"{where}type")
-        url = _text(item, "url", where=f"{where}url", required=False)
+            choice(item, "type", ("image",), where=f"{where}type")
+        url = text(item, "url", where=f"{where}url", required=False)
         if url and not url.startswith(("http://", "https://", "data:image/")):
             raise OrderError(
                 f"{where}url", f"Invalid value for '{where}url': expected an http, https or data:image URL."
             )
         for name in ("frame_index", "source_start_frame", "source_end_frame"):
-            _number(item, name, 0, MAX_FRAMES, where=where + name, required=False)
+            number(item, name, 0, MAX_FRAMES, where=where + name, required=False)
         if item.get("preset_id") is not None:
             raise OrderError(
                 f"{where}preset_id", f"Invalid type for '{where}preset_id': expected null.", "invalid_type"
             )
         for name in ("generation_id", "upload_media_id"):
-            _text(item, name, where=where + name, required=False)
+            text(item, name, where=where + name, required=False)
     return tuple(item for item in items if any(item.get(name) for name in ("url", "generation_id", "upload_media_id")))
 
 
@@ -200,8 +110,8 @@ def _actions(fields: Mapping[str, Any], operation: str, seconds: float) -> Seque
     actions = []
     for index, action in enumerate(_objects(fields, "actions", required=operation == "storyboard")):
         where = f"actions[{index}]."
-        time = _number(action, "time", 0, seconds, where=f"{where}time")
-        description = _text(action, "description", where=f"{where}description")
+        time = number(action, "time", 0, seconds, where=f"{where}time")
+        description = text(action, "description", where=f"{where}description")
         assert time is not None
         assert description is not None
         actions.append((float(time), description))
@@ -211,39 +121,86 @@ def _actions(fields: Mapping[str, Any], operation: str, seconds: float) -> Seque
 
 
 def _sdedit(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    sdedit = _member(fields, "sdedit", "sdedit", required=False)
+    sdedit = member(fields, "sdedit", "sdedit", required=False)
     if sdedit is None:
         return None
     if not isinstance(sdedit, dict):
         raise OrderError("sdedit", "Invalid type for 'sdedit': expected an object.", "invalid_type")
-    _number(sdedit, "amount", 1, 8, where="sdedit.amount")
-    _text(sdedit, "source_generation_id", where="sdedit.source_generation_id")
-    _text(sdedit, "source_upload_media_id", where="sdedit.source_upload_media_id", required=False)
+    number(sdedit, "amount", 1, 8, where="sdedit.amount")
+    text(sdedit, "source_generation_id", where="sdedit.source_generation_id")
+    text(sdedit, "source_upload_media_id", where="sdedit.source_upload_media_id", required=False)
     return sdedit
 
 
-def _shown(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)[:80]
+def opening(call: Call) -> str | None:
+    """The URL of the first picture that `inpaint_items` name."""
+    try:
+        items = json_object(call.body)["inpaint_items"]
+        url = next(item["url"] for item in items if item.get("url"))
+    except (OrderError, LookupError, TypeError, AttributeError, StopIteration):
+        return None
+    return url if isinstance(url, str) else None
 
 
-# ---------------------------------------------------------------- writing tasks
+def read_page(call: Call) -> tuple[str | None, int, bool]:
+    """What a list asks for: the id it goes on before, how many, and that the newest come first.
+
+    Raises:
+        OrderError: For a limit that is none.
+    """
+    limit = call.query.get("limit") or "20"
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE:
+        message = f"Invalid value for 'limit': expected a whole number from 1 to {MAX_PAGE}, got {limit[:40]!r}."
+        raise OrderError("limit", message)
+    return call.query.get("before"), int(limit), False
 
 
-def task_body(
-    order: Order,
-    *,
-    task_id: str,
-    created_at: float,
-    progress: Mapping[str, Any],
-    generations: Sequence[Mapping[str, Any]],
-    moderation: Mapping[str, Any],
-    actions_as_map: bool,
-) -> dict[str, Any]:
-    """A task object with every field the web backend was seen to send; `progress` overrides what it names."""
+# ---------------------------------------------------------------- writing answers
+
+
+def created(view: View, _manners: Manners) -> Answer:
+    """The answer to an accepted create."""
+    return json_answer(200, {"id": view.task_id, "priority": 1, "rate_limit_and_credit_balance": None})
+
+
+def looked(view: View, manners: Manners) -> Answer:
+    """The answer to a look."""
+    return json_answer(200, task_body(view, manners))
+
+
+def listed(views: Sequence[View], manners: Manners, *, has_more: bool) -> Answer:
+    """One page of a list, newest first."""
+    page = [task_body(view, manners) for view in views]
+    last_id = page[-1]["id"] if page and not manners.last_id_null else None
+    entries = page
+    if manners.list_key == "data":
+        entries = [{"ordering_key": task["created_at"], "payload": task} for task in page]
+    return json_answer(200, {manners.list_key: entries, "last_id": last_id, "has_more": has_more})
+
+
+def unknown_task() -> Answer:
+    """The answer about a task nobody knows."""
+    return task_not_exist()
+
+
+def refused(refusal: OrderError) -> Answer:
+    """The answer to a create or a list that breaks a rule."""
+    return refusal.answer()
+
+
+def failed(body: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """A task's body as it would be had the task failed."""
+    return {**body, "status": "failed", "progress_pct": None, "generations": [], "failure_reason": reason}
+
+
+def task_body(view: View, manners: Manners) -> dict[str, Any]:
+    """A task object with every field the web backend was seen to send; the task's state overrides what it names."""
+    stopped = view.status == "failed" and view.task.ending == "moderation_input"
+    moderation = _moderation(view, "terminal" if stopped or view.rejected else "passed")
     return {
-        "id": task_id,
+        "id": view.task_id,
         "user": "user-sandbox",
-        "created_at": iso(created_at),
+        "created_at": iso(view.task.created_at),
         "status": "queued",
         "progress_pct": None,
         "progress_pos_in_queue": None,
@@ -251,50 +208,37 @@ def task_body(
         "queue_status_message": None,
         "priority": 1,
         "type": "video_gen",
-        **_echo(order, task_id, actions_as_map=actions_as_map),
-        "n_variants": order.n_variants,
+        **_echo(view, manners),
+        "n_variants": view.order.n_variants,
         "caption": None,
         "size": None,
-        "generations": generations,
-        "num_unsafe_generations": 0,
+        "generations": [_generation_body(view, video, manners) for video in view.videos],
+        "num_unsafe_generations": view.order.n_variants if view.rejected else 0,
         "title": "New Video",
         "moderation_result": moderation,
         "failure_reason": None,
         "needs_user_review": False,
-        **progress,
+        **view.state,
     }
 
 
-def generation_body(
-    order: Order,
-    *,
-    task_id: str,
-    generation_id: str,
-    created_at: float,
-    seed: int,
-    url: str,
-    thumbnail_url: str,
-    size: int | None,
-    moderation: Mapping[str, Any],
-    actions_as_map: bool,
-) -> dict[str, Any]:
-    """A finished generation; `url` is the video, `size` its bytes where known."""
+def _generation_body(view: View, video: Video, manners: Manners) -> dict[str, Any]:
     source = {
-        "path": url,
-        "size": size,
-        "width": order.width,
-        "height": order.height,
-        "duration_secs": round(order.seconds, 3),
+        "path": video.url,
+        "size": video.size,
+        "width": view.order.width,
+        "height": view.order.height,
+        "duration_secs": round(view.order.seconds, 3),
         "ssim": 0.99,
     }
     flags = ("is_favorite", "is_liked", "is_public", "is_archived", "is_featured", "has_feedback")
     return {
-        "id": generation_id,
-        "task_id": task_id,
-        "created_at": iso(created_at),
+        "id": video.generation_id,
+        "task_id": view.task_id,
+        "created_at": iso(view.ends_at),
         "deleted_at": None,
-        "url": url,
-        "seed": seed,
+        "url": video.url,
+        "seed": video.seed,
         "can_download": True,
         "download_status": "ready",
         **dict.fromkeys(flags, False),
@@ -308,39 +252,40 @@ def generation_body(
             "source": source,
             "md": None,
             "ld": None,
-            "thumbnail": {"path": thumbnail_url, "size": None},
+            "thumbnail": {"path": video.thumbnail_url, "size": None},
             "spritesheet": None,
         },
-        **_echo(order, task_id, actions_as_map=actions_as_map),
+        **_echo(view, manners),
         "title": "New Video",
         "task_type": "video_gen",
         "user": {"id": "user-sandbox", "username": "sandbox"},
-        "moderation_result": moderation,
+        "moderation_result": _moderation(view, "passed"),
     }
 
 
-def moderation_result(task_id: str, kind: str = "passed", *, output_rejected: bool = False) -> dict[str, Any]:
+def _moderation(view: View, kind: str) -> dict[str, Any]:
     """The verdict object that tasks and generations carry."""
     return {
         "type": kind,
         "results_by_frame_index": {},
         "code": None,
-        "is_output_rejection": output_rejected,
-        "task_id": task_id,
+        "is_output_rejection": view.rejected,
+        "task_id": view.task_id,
     }
 
 
-def _echo(order: Order, task_id: str, *, actions_as_map: bool) -> dict[str, Any]:
+def _echo(view: View, manners: Manners) -> dict[str, Any]:
     """What tasks and generations repeat of the create, the way the backend reads it back."""
+    order = view.order
     return {
         "prompt": order.prompt,
-        "actions": _actions_read_back(order.actions, as_map=actions_as_map),
+        "actions": _actions_read_back(order.actions, as_map=manners.actions_shape == "map"),
         "width": order.width,
         "height": order.height,
         "n_frames": order.n_frames,
         "model": "turbo_12" if order.model in {None, "turbo"} else order.model,
         "operation": order.operation,
-        "inpaint_items": [_item_read_back(item, task_id) for item in order.inpaint_items],
+        "inpaint_items": [_item_read_back(item, view.task_id) for item in order.inpaint_items],
         "preset_id": None,
         "interpolation": None,
         "sdedit": order.sdedit,
@@ -368,8 +313,3 @@ def _item_read_back(item: Mapping[str, Any], task_id: str) -> dict[str, Any]:
         "source_end_frame": item.get("source_end_frame") or 0,
         "crop_bounds": None,
     }
-
-
-def iso(seconds: float) -> str:
-    """UTC with microseconds and a Z, as the backend writes times."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

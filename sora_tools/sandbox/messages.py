@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,13 +15,14 @@ Manner = Literal["whole", "hang", "reset", "close", "garbage", "cut", "overlong"
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request as the gateway got it; header names are lower-case."""
+    """One request as the gateway got it; header names are lower-case. `format` is the one it belongs to, if any."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    format: str = ""
 
     @property
     def origin(self) -> str:
@@ -31,12 +32,18 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the gateway sends back, when and in what manner; `media` names a file to send as the body."""
+    """What the gateway sends back, when and in what manner.
+
+    The body is `body`, or the file that `media` names (`media_url` is where it can be had without a key), or `stream`:
+    pieces to send as they come, and between them the seconds to wait before it is asked for more.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     media: str | None = None
+    media_url: str | None = None
+    stream: Iterator[bytes | float] | None = None
     manner: Manner = "whole"
     after: float | None = 0.0
     """Seconds before anything is sent; None is for ever."""
@@ -47,11 +54,12 @@ class Answer:
 
 
 def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """An answer that carries `body` as JSON."""
+    """An answer that carries `body` as JSON; half a surrogate pair, which UTF-8 cannot say, is escaped."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Answer(
         status=status,
         headers={"content-type": "application/json; charset=utf-8", **(headers or {})},
-        body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+        body=text.encode(errors="backslashreplace"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import faults
 
-ROUTES = ("create", "list", "look", "download", "task")
+ROUTES = ("create", "list", "look", "download", "task", "delete", "models")
 COMMON_OPTIONS = frozenset({"accept", "headers"})
 
 
@@ -24,8 +24,8 @@ class Script:
 
     @property
     def accepts(self) -> bool:
-        """Whether a create it befalls is started all the same."""
-        return bool(self.options.get("accept", faults.FAULTS[self.fault].accepts))
+        """Whether a create or a delete it befalls is done all the same."""
+        return bool(self.options.get("accept", faults.EVERY[self.fault].accepts))
 
 
 class Scripts:
@@ -66,7 +66,7 @@ def _filled(route: str, name: str, options: Mapping[str, Any]) -> Mapping[str, A
     """The options with the defaults filled in, once all is found to be known."""
     if route not in ROUTES:
         raise ValueError(f"unknown route {route!r}; allowed are {', '.join(ROUTES)}")
-    table = faults.ENDINGS if route == "task" else {n: f.options for n, f in faults.FAULTS.items() if route in f.routes}
+    table = faults.ENDINGS if route == "task" else {n: f.options for n, f in faults.EVERY.items() if f.befalls(route)}
     if name not in table:
         raise ValueError(f"unknown fault {name!r} for {route!r}; allowed are {', '.join(sorted(table))}")
     allowed = set(table[name]) | (COMMON_OPTIONS if route != "task" else set())

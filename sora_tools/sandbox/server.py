@@ -19,10 +19,12 @@ from typing import Any, Self
 
 import uvicorn
 
-from .app import Connection, application, is_loopback
+from .app import Connection, application
+from .log import Received
+from .pictures import is_loopback
 from .studio import Studio
 from .tasks import Task
-from .world import Received, World
+from .world import World
 
 logger = logging.getLogger(__name__)
 

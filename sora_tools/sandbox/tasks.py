@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from .backend import FRAMES_PER_SECOND, Order
+from .orders import FRAMES_PER_SECOND, Order
 
 PRICE_PER_SECOND = Decimal("0.10")
 """What one second of 854x480 costs; a create costs this by seconds, variants and pixels."""
@@ -31,6 +32,78 @@ class Task:
     opening: bytes | None
     ending: str | None
     ending_options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One finished video, and where it can be had for a while; `size` is its bytes where known."""
+
+    generation_id: str
+    url: str
+    thumbnail_url: str
+    seed: int
+    size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A task at one moment: what the bodies of every format are written from. Its words are the web backend's.
+
+    Args:
+        task: Which one.
+        state: The members of a task object that tell how far it is; see `progress`.
+        videos: What it made; none before it succeeded.
+        seconds: How long it takes from accepted to succeeded.
+        now: The moment, Unix time.
+    """
+
+    task: Task
+    state: Mapping[str, Any]
+    videos: Sequence[Video]
+    seconds: float
+    now: float
+
+    @property
+    def task_id(self) -> str:
+        """Its id."""
+        return self.task.task_id
+
+    @property
+    def order(self) -> Order:
+        """What was asked for."""
+        return self.task.order
+
+    @property
+    def status(self) -> str:
+        """`queued`, `preprocessing`, `running` or a scripted word for it, `succeeded`, `failed` or `cancelled`."""
+        return str(self.state["status"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether it stays as it is."""
+        return self.status in {"succeeded", "failed", "cancelled"}
+
+    @property
+    def percent(self) -> int:
+        """How far it is, 0 to 100; 100 only once it succeeded."""
+        return int(100 * (self.state.get("progress_pct") or 0))
+
+    @property
+    def rejected(self) -> bool:
+        """Whether moderation kept what it made."""
+        return self.status == "succeeded" and self.task.ending == "moderation_output"
+
+    @property
+    def failure(self) -> str | None:
+        """Why it came to nothing: a failure reason of the backend's, `output_moderation` or `cancelled`."""
+        if self.status == "cancelled":
+            return "cancelled"
+        return "output_moderation" if self.rejected else self.state.get("failure_reason")
+
+    @property
+    def ends_at(self) -> float:
+        """When it has succeeded, or will have."""
+        return self.task.created_at + self.seconds
 
 
 class TypeIds:
@@ -91,3 +164,8 @@ def progress(task: Task, *, age: float, seconds: float, ahead: int, rendering: b
     if spoilt:
         return {"status": "failed", "failure_reason": "processing_error"}
     return {"status": "succeeded", "progress_pct": 1.0}
+
+
+def iso(seconds: float) -> str:
+    """UTC with microseconds and a Z, as the backend writes times."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
