@@ -271,6 +271,8 @@ def test_a_signed_address_says_when_it_ends():
         ('{"data": [{"url": "https://v.example/v"}]}', "https://v.example/v"),
         ("attempt 1 failed, again\nhttps://v.example/a.mp4", "https://v.example/a.mp4"),
         ("{progress 40}\nhttps://v.example/a.mp4", "https://v.example/a.mp4"),
+        ('<video src=\'https://v.example/a\'>\n{"url": "https://v.example/b"}', "https://v.example/b"),
+        ('{"url": "https://v.example/b"}\n<video src=\'https://v.example/a\'>', "https://v.example/a"),
         ("[说明](https://v.example/docs)\n[在线播放](https://v.example/a.mp4)", "https://v.example/a.mp4"),
     ],
 )
@@ -290,6 +292,7 @@ def test_the_video_is_found(content, url):
         "[play](//v.example/a.mp4)",
         "[play](https://[::1/a.mp4)",
         "see https://v.example/help for more",
+        "see https://v.example/a.mp4.html for more",
         "❌ 生成失败: https://v.example/yours.mp4 cannot be read",
         "https://v.example/yours.mp4\n❌ 生成失败",
         "❌ failed, [click here](https://v.example/why)",
@@ -375,6 +378,10 @@ def test_the_first_name_stays():
     assert reader.task.task_id == TASK
 
 
+def test_the_first_name_of_a_text_stays():
+    assert ChatReader(KEY).feed(chunk(f"{TASK}\ntask_01k862djr2era887swgvhxxncn\n")).task_id == TASK
+
+
 @pytest.mark.parametrize(
     ("content", "progress"),
     [
@@ -416,6 +423,8 @@ def test_an_answer_without_a_word_is_lost_unless_the_task_had_shown_itself():
         with pytest.raises(LostReplyError) as caught:
             finished(events)
         assert (caught.value.charged, caught.value.task_id) == ("unknown", None)
+    task = finished([chunk(finish="content_filter")])
+    assert (task.status, task.failure and task.failure.kind) == ("failed", "moderation_input")
     task = finished([chunk(wm={"task_id": TASK}), "[DONE]"])
     assert (task.status, task.task_id, task.failure and task.failure.kind) == ("failed", TASK, "no_output")
 
@@ -660,6 +669,7 @@ def test_what_the_format_cannot_carry_is_refused_before_it_is_sent(given, what):
     ("model", "width", "height", "seconds", "name", "changes"),
     [
         (None, 854, 480, 5, "sora-16:9-480p-5s", ()),
+        (" ", 854, 480, 5, "sora-16:9-480p-5s", ()),
         ("sora", 1280, 720, 10, "sora-16:9-720p-10s", ()),
         ("sora", 1080, 1920, 20, "sora-9:16-1080p-20s", ()),
         ("sora", 480, 480, 15, "sora-1:1-480p-15s", ()),

@@ -37,7 +37,7 @@ _ROUNDED: Final = 0.01
 
 def named(request: VideoRequest) -> tuple[str, tuple[str, ...]]:
     """The model name to send for a request, and a sentence for each thing it says otherwise than the request."""
-    model = (request.model or _FIRST).strip()
+    model = (request.model or "").strip() or _FIRST
     if model == _FIRST:
         return _first(request)
     if (spelling := FAMILIES.get(model)) is not None:

@@ -129,7 +129,7 @@ class ChatReader:
         if self._video is None:
             if not has_ended:
                 raise self._lost("The answer broke off before the video was there")
-            if not self.accepted and not self._has_spoken:
+            if not (self.accepted or self._has_spoken or self._is_withheld):
                 raise self._lost("The answer ended without a word")
             self._failure = self._told_failure()
         return self.task
@@ -139,6 +139,11 @@ class ChatReader:
     @property
     def _has_spoken(self) -> bool:
         return bool(self._content.said.strip() or self._thoughts.said.strip())
+
+    @property
+    def _is_withheld(self) -> bool:
+        """Whether the finish reason says that moderation stepped in."""
+        return (self._reason or "").casefold() == "content_filter"
 
     def _status(self, progress: float | None) -> TaskStatus:
         if self._failure is not None:
@@ -158,7 +163,7 @@ class ChatReader:
 
     def _told_failure(self) -> Failure:
         said = self._content if self._content.said.strip() else self._thoughts
-        kind = failure_kind(said.reason, refused=(self._reason or "").strip().casefold() == "content_filter")
+        kind = failure_kind(said.reason, refused=self._is_withheld)
         message = worded(said.reason) or "The gateway's answer ended without a video and without a reason."
         return Failure(kind="no_output" if kind == "unknown" and not said.is_failed else kind, message=message)
 

@@ -94,11 +94,15 @@ class ChatText:
         self._object: _JsonObject | None = None
 
     def add(self, piece: str) -> None:
-        """Read the next piece."""
+        """Read the next piece. A long one is read in several, so that its cost grows with its length alone."""
+        for start in range(0, len(piece), _END):
+            self._add(piece[start : start + _END])
+
+    def _add(self, piece: str) -> None:
         self._beginning += piece[: _BEGINNING - len(self._beginning)]
         self._end = (self._end + piece)[-_END:]
         self._length += len(piece)
-        self._scan(self._outside_objects(piece))
+        self._read(piece)
 
     def close(self) -> None:
         """Read what only the end of the text closes."""
@@ -123,19 +127,25 @@ class ChatText:
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    def _outside_objects(self, piece: str) -> str:
-        outside = []
+    def _read(self, piece: str) -> None:
+        """Tell objects and text apart, and read them in the order in which they stand."""
+        outside = ""
         while piece:
             if self._object is None:
                 before, piece = self._up_to_an_object(piece)
-                outside.append(before)
+                outside += before
                 continue
-            used = self._object.add(piece)
-            piece = piece[used:]
-            if self._object.is_over:
-                outside.append(self._closed(self._object))
-                self._object = None
-        return "".join(outside)
+            piece = piece[self._object.add(piece) :]
+            if not self._object.is_over:
+                continue
+            found, self._object = self._object, None
+            value = found.value()
+            if value and (name_in(value) or address_in(value)):
+                self._scan(outside)
+                outside = ""
+            outside += found.kept if value is None else "\n"  # what is no object is text after all
+            self._read_object(value or {})
+        self._scan(outside)
 
     def _up_to_an_object(self, piece: str) -> tuple[str, str]:
         """The text before the next brace that begins a line, and the rest from there on."""
@@ -147,22 +157,14 @@ class ChatText:
             self._line = told[told.rfind("\n") + 1 :][:_END]
         return told[known:brace], "" if brace is None else told[brace:]
 
-    def _closed(self, found: _JsonObject) -> str:
-        """Read an object that is over. What is none is text after all, and so handed back."""
-        value = found.value()
-        if value is None:
-            return found.kept
+    def _read_object(self, value: Mapping[str, Any]) -> None:
         self.title = text(value.get("title")) or self.title
-        self._learn_name(value)
+        self.task_id = self.task_id or name_in(value)
         prompt = text(value.get("prompt"))
         if prompt is not None:
             self.request = _echo(prompt, value)
         if (url := address_in(value)) is not None:
             self._offer(url, Evidence.ELEMENT if prompt is None else Evidence.ENDING)
-        return "\n"
-
-    def _learn_name(self, value: Mapping[str, Any]) -> None:
-        self.task_id = self.task_id or name_in(value)
 
     # --- text ----------------------------------------------------------------------------------------------------
 
