@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sora_tools.dialects import dialect
 from sora_tools.dialects.chat import Chat
 from sora_tools.dialects.chat_reader import ChatReader
 from sora_tools.errors import (
@@ -37,7 +38,7 @@ from sora_tools.wire import Reply
 SAMPLES = Path(__file__).parent / "samples" / "chat"
 TASK = "task_01k7dzptgwf2z87wj2c3t36qk0"
 KEY = "key-1"
-CHAT = Chat()
+CHAT = dialect("chat")
 
 
 @dataclass(frozen=True)
@@ -637,6 +638,7 @@ def test_images_travel_as_parts_of_the_message():
 
 
 def test_there_is_nothing_to_look_up_or_list():
+    assert isinstance(CHAT, Chat)
     assert (CHAT.name, CHAT.looks_by_id) == ("chat", False)
     assert CHAT.look(TASK) is None
     assert CHAT.list(10, None) is None
@@ -726,11 +728,11 @@ def test_the_model_name_says_size_and_length_and_what_it_says_otherwise_is_told(
 ):
     request = VideoRequest(prompt="fly", model=model, width=width, height=height, n_frames=int(seconds * 30))
     assert (CHAT.create(request, KEY).body or {})["model"] == name
-    assert CHAT.adjusted(request) == changes
+    assert Chat().adjusted(request) == changes
 
 
 def test_a_name_sent_as_it_is_leaves_nothing_unsaid_that_nobody_asked_for():
-    assert CHAT.adjusted(VideoRequest(prompt="fly", model="sora-2-hd-15s-chat")) == ()
+    assert Chat().adjusted(VideoRequest(prompt="fly", model="sora-2-hd-15s-chat")) == ()
 
 
 @given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 10_000))

@@ -7,8 +7,9 @@ from typing import Final
 from ..errors import ConfigurationError
 from ..wire import Dialect
 from .backend import Backend
+from .chat import Chat
 
-_DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(),)}
+_DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Chat())}
 
 
 def dialect(name: str | Dialect) -> Dialect:
