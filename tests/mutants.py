@@ -238,6 +238,80 @@ MUTANTS: Final = (
         ("test_unified_dialect.py::test_what_the_format_cannot_say_is_refused_before_anything_is_sent",),
     ),
     Mutant(
+        "the key is not in the Idempotency-Key header of a chat",
+        (Edit("dialects/chat.py", 'headers={"Idempotency-Key": key}', "headers={}"),),
+        ("test_chat_dialect.py::test_a_create_is_a_streamed_completion_with_the_key",),
+    ),
+    Mutant(
+        "an error in a chat is free though its task had shown itself",
+        (
+            Edit(
+                "dialects/chat_reader.py",
+                "if not self.accepted:\n            self._refusal",
+                "if True:\n            self._refusal",
+            ),
+        ),
+        ("test_chat_dialect.py::test_an_error_after_the_task_has_shown_itself_is_the_tasks_failure",),
+    ),
+    Mutant(
+        "an error in a chat is free though something was said",
+        (Edit("dialects/chat_reader.py", 'charged="unknown" if self._has_spoken else None', "charged=None"),),
+        ("test_chat_dialect.py::test_an_error_before_the_task_has_shown_itself_is_a_refusal",),
+    ),
+    Mutant(
+        "a chat that broke off counts as ended",
+        (Edit("dialects/chat_reader.py", "has_ended = self._is_done or self._reason is not None", "has_ended = True"),),
+        ("test_chat_dialect.py::test_an_answer_cut_after_any_event_is_no_success_without_the_video_and_never_free",),
+    ),
+    Mutant(
+        "any address is believed of a chat that broke off",
+        (Edit("dialects/chat_text.py", "FINAL: Final = Evidence.LINK", "FINAL: Final = Evidence.ALONE"),),
+        ("test_chat_dialect.py::test_of_a_text_that_broke_off_only_a_closed_address_of_the_video_counts",),
+    ),
+    Mutant(
+        "an address in a chat is believed before it is closed",
+        (Edit("dialects/chat_text.py", "if match[2] and not re.search", "if not re.search"),),
+        ("test_chat_dialect.py::test_what_is_not_the_video_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "a chat's prompt is read as if the gateway had said it",
+        (
+            Edit(
+                "dialects/chat_text.py",
+                'return told[known:brace], "" if brace is None else told[brace:]',
+                'return told[known:], ""',
+            ),
+        ),
+        ("test_chat_dialect.py::test_what_is_not_the_video_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "pages about a chat's task are taken for its video",
+        (Edit("dialects/chat_text.py", "not any(decoy in url for decoy in _DECOYS)", "True"),),
+        ("test_chat_dialect.py::test_what_is_not_the_video_is_not_taken_for_it",),
+    ),
+    Mutant(
+        "the end of a chat's text is not remembered",
+        (
+            Edit(
+                "dialects/chat_text.py",
+                'self._window = told[told.rfind("\\n", 0, max(0, line - _WIDEST)) + 1 :][-_END:]',
+                'self._window = ""',
+            ),
+        ),
+        ("test_chat_dialect.py::test_text_that_comes_letter_by_letter_is_read_the_same",),
+    ),
+    Mutant(
+        "a chat is given another name by what is said later",
+        (
+            Edit(
+                "dialects/chat_text.py",
+                "self.task_id = self.task_id or match[1] or match[2]",
+                "self.task_id = match[1] or match[2] or self.task_id",
+            ),
+        ),
+        ("test_chat_dialect.py::test_the_first_name_of_a_text_stays",),
+    ),
+    Mutant(
         "a request that was given up before it left is sent later",
         (Edit(TRANSPORT, "                self.check_wanted()\n", ""),),
         ("test_client.py::test_a_create_given_up_while_connecting_is_not_sent_later",),

@@ -7,11 +7,14 @@ from typing import Final
 from ..errors import ConfigurationError
 from ..wire import Dialect
 from .backend import Backend
+from .chat import Chat
 from .generations import Generations
 from .unified import Unified
 from .videos import Videos
 
-DIALECTS: Final[dict[str, Dialect]] = {known.name: known for known in (Backend(), Videos(), Unified(), Generations())}
+DIALECTS: Final[dict[str, Dialect]] = {
+    known.name: known for known in (Backend(), Videos(), Unified(), Generations(), Chat())
+}
 """By name, in the order in which ``dialect="auto"`` prefers them."""
 
 
