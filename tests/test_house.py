@@ -15,6 +15,7 @@ PACKAGE = Path(sora_tools.__file__).parent
 OURS = {"pydantic", "pydantic_core", "sora_tools", *sys.stdlib_module_names} - {"sqlite3"}
 HOMES = {
     "httpx": {"client"},
+    "httpx_sse": {"client"},
     "tenacity": {"retry.py"},
     "langchain_core": {"tools", "demo.py"},
     "langchain": {"demo.py"},

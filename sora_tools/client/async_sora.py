@@ -16,20 +16,41 @@ import httpx
 from .. import flow as flows
 from ..addresses import origin
 from ..errors import LostReplyError, NotSentError
-from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
+from ..flow import (
+    NO_NEWS,
+    Aside,
+    Do,
+    Finish,
+    Flow,
+    Gateway,
+    Look,
+    More,
+    Open,
+    Ready,
+    Said,
+    Send,
+    Sleep,
+    Stream,
+    Tell,
+    Wish,
+)
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
     FRESH,
     IN_FLIGHT,
+    LONGEST_STREAM,
     REUSED,
     Left,
     closed,
     crowded,
     decoded,
+    event_source,
+    events,
     gone,
     grow,
+    is_event_stream,
     left_until,
     manners,
     received_later,
@@ -202,6 +223,8 @@ class AsyncSora(Client):
                 return await self._look(connections, wish)
             case Open():
                 return await self._open(wish, run, streams)
+            case Stream() | Said() | Aside() | Ready():
+                return await self._grant_aside(wish, run, streams)
             case More(patience):
                 with translated(Left(started=True)):
                     async with asyncio.timeout(patience):
@@ -266,6 +289,62 @@ class AsyncSora(Client):
             told.cancel()
             connections.board.forget(wish.task_id, news)
 
+    async def _grant_aside(
+        self, wish: Stream | Said | Aside | Ready, run: Run[LoopConnections], streams: AsyncExitStack
+    ) -> Any:
+        match wish:
+            case Stream():
+                return await self._stream(wish, run, streams)
+            case Said(patience):
+                with translated(Left(started=True)):
+                    async with asyncio.timeout(patience):
+                        said = await anext(run.said, None)
+                return None if said is None else said.data
+            case Aside(flow, patience):
+                if run.unwanted:
+                    raise gone()
+                return await self._aside(run.connections, flow, patience, run.on_event)
+            case Ready(value):
+                run.ready(value)
+        return None
+
+    async def _stream(self, wish: Stream, run: Run[LoopConnections], streams: AsyncExitStack) -> Reply:
+        event_source()
+        if run.unwanted:
+            raise gone()
+        left, http, most = (
+            Left(self.gateway.settings.origin),
+            run.connections.creates,
+            self.gateway.settings.largest_reply,
+        )
+        with translated(left):
+            async with asyncio.timeout(wish.patience):
+                request = http.build_request(**self._listening(wish, left.note_later))
+                response = await http.send(request, stream=True)
+                streams.push_async_callback(response.aclose)
+                body = bytearray()
+                if not is_event_stream(response):
+                    async for chunk in received_later(response):
+                        grow(body, chunk, most)
+        if is_event_stream(response):
+            run.said = events(response, most).aiter_sse()
+        return reply(response, bytes(body))
+
+    async def _aside(
+        self, connections: LoopConnections, flow: Flow[T], patience: float, on_event: Listener | None
+    ) -> T | None:
+        told: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def tell(value: T) -> None:
+            if not told.done():
+                told.set_result(value)
+
+        ended = connections.apart(self._run(flow, Run(connections, on_event, ready=tell)), connections.streams)
+        await asyncio.wait([told, ended], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            return told.result()
+        return ended.result() if ended.done() else None
+
     async def _open(self, wish: Open, run: Run[LoopConnections], streams: AsyncExitStack) -> Reply:
         await streams.aclose()  # one download at a time
         left, http = Left(origin(wish.url)), run.connections.creates
@@ -291,6 +370,7 @@ class LoopConnections:
         self.board = flows.Board(gateway.clock)
         self.attempts: set[asyncio.Task[Any]] = set()
         self.errands: set[asyncio.Task[Any]] = set()
+        self.streams: set[asyncio.Task[Any]] = set()
         self._workers = ThreadPoolExecutor(IN_FLIGHT, "sora-work")
 
     def at_work(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
@@ -314,9 +394,12 @@ class LoopConnections:
     async def close(self, patience: float) -> None:
         if self.attempts:
             await asyncio.wait(self.attempts, timeout=patience)
-        for task in (*self.attempts, *self.errands):
+        if self.streams:
+            await asyncio.wait(self.streams, timeout=LONGEST_STREAM)
+        tasks = (*self.attempts, *self.errands, *self.streams)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.attempts, *self.errands, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.looks.aclose()
         await self.creates.aclose()
         self._workers.shutdown(wait=False)

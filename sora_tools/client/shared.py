@@ -19,7 +19,7 @@ from ..config import DEFAULT_TIMEOUT, LARGEST_REPLY, LARGEST_VIDEO, settings
 from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
 from ..events import Event, NotRecorded
-from ..flow import Flow, Gateway, Open, Send
+from ..flow import Flow, Gateway, Open, Send, Stream
 from ..ledger import Ledger
 from ..ledger import ledger as named_ledger
 from ..retry import Retry
@@ -163,6 +163,12 @@ class Client:
             "extensions": {"trace": trace},
         }
 
+    def _listening(self, wish: Stream, trace: Callable[..., Any]) -> dict[str, Any]:
+        """The message of a create whose answer streams. What it waits for later, it waits for by the event."""
+        message = self._message(Send(wish.call, wish.patience), trace)
+        headers = {**message["headers"], "accept": "text/event-stream, application/json", "accept-encoding": "identity"}
+        return {**message, "headers": headers, "timeout": httpx.Timeout(wish.patience, read=None)}
+
     def _fetching(self, wish: Open, trace: Callable[..., Any]) -> dict[str, Any]:
         headers = {"accept-encoding": "identity", **wish.headers, **self._for_gateway(wish.url)}
         return {"headers": headers, "timeout": wish.patience, "extensions": {"trace": trace}}
@@ -204,6 +210,8 @@ class Run(Generic[W]):
     unwanted: bool = False
     chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
     later_chunks: Any = None
+    said: Any = None
+    ready: Any = None
 
     def tell(self, event: Event) -> Any:
         """What the listener returns, to be awaited where it can be."""

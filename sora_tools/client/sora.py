@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as futures_wait
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import copy_context
@@ -17,19 +17,40 @@ import httpx
 from .. import flow as flows
 from ..addresses import origin
 from ..errors import NotSentError
-from ..flow import NO_NEWS, Do, Finish, Flow, Gateway, Look, More, Open, Send, Sleep, Tell, Wish
+from ..flow import (
+    NO_NEWS,
+    Aside,
+    Do,
+    Finish,
+    Flow,
+    Gateway,
+    Look,
+    More,
+    Open,
+    Ready,
+    Said,
+    Send,
+    Sleep,
+    Stream,
+    Tell,
+    Wish,
+)
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
 from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
 from .transport import (
     FRESH,
     IN_FLIGHT,
+    LONGEST_STREAM,
     REUSED,
     Left,
     crowded,
     decoded,
+    event_source,
+    events,
     gone,
     grow,
+    is_event_stream,
     left_until,
     manners,
     received,
@@ -44,7 +65,8 @@ class Sora(Client):
     """A client for programs without an event loop. Safe for threads and forks; close it, or use it in ``with``.
 
     Interrupt a caller at any time: a create that has not left is not sent, and one that has is carried to its end and
-    written down while the process lives; ``close()`` waits for it.
+    written down while the process lives; ``close()`` waits for it. In the chat format it waits for the video, for
+    minutes: its answer tells of it once, and to nobody else.
     """
 
     def create(
@@ -295,6 +317,8 @@ class Sora(Client):
                 return self._look(connections, wish)
             case Open():
                 return self._open(wish, run, streams)
+            case Stream() | Said() | Aside() | Ready():
+                return self._grant_aside(wish, run, streams)
             case More(patience):
                 with translated(Left(started=True)):
                     return _bounded(lambda: next(run.chunks, b""), patience)
@@ -341,6 +365,70 @@ class Sora(Client):
         finally:
             connections.board.forget(wish.task_id, news)
 
+    def _grant_aside(self, wish: Stream | Said | Aside | Ready, run: Run[Connections], streams: ExitStack) -> Any:
+        match wish:
+            case Stream():
+                return self._stream(wish, run, streams)
+            case Said(patience):
+                with translated(Left(started=True)):
+                    said = _bounded(lambda: next(run.said, None), patience)
+                return None if said is None else said.data
+            case Aside(flow, patience):
+                if run.unwanted:
+                    raise gone()
+                return self._aside(run.connections, flow, patience, run.on_event)
+            case Ready(value):
+                run.ready(value)
+        return None
+
+    def _stream(self, wish: Stream, run: Run[Connections], streams: ExitStack) -> Reply:
+        event_source()
+        if run.unwanted:
+            raise gone()
+        left, http, most = (
+            Left(self.gateway.settings.origin),
+            run.connections.creates,
+            self.gateway.settings.largest_reply,
+        )
+
+        def work() -> tuple[httpx.Response, bytes]:
+            response = http.send(http.build_request(**self._listening(wish, left.note)), stream=True)
+            body = bytearray()
+            for chunk in () if is_event_stream(response) else received(response):
+                left.check_wanted()
+                grow(body, chunk, most)
+            return response, bytes(body)
+
+        with translated(left):
+            response, body = _bounded(work, wish.patience)
+        streams.callback(response.close)
+        if is_event_stream(response):
+            run.said = events(response, most).iter_sse()
+        return reply(response, body)
+
+    def _aside(self, connections: Connections, flow: Flow[T], patience: float, on_event: Listener | None) -> T | None:
+        told, ended = Future[T](), Future[T]()
+
+        def tell(value: T) -> None:
+            if not told.done():
+                told.set_result(value)
+
+        def carry() -> T:
+            try:
+                value = self._run(flow, Run(connections, on_event, ready=tell))
+            except BaseException as error:
+                if not told.done():
+                    told.set_exception(error)
+                raise
+            tell(value)
+            return value
+
+        connections.streams.add(ended)
+        ended.add_done_callback(connections.streams.discard)
+        _apart(carry, "sora-stream", ended, daemon=False)
+        done, _ = futures_wait([told, ended], patience, return_when=FIRST_COMPLETED)
+        return (told if told.done() else ended).result() if done else None
+
     def _open(self, wish: Open, run: Run[Connections], streams: ExitStack) -> Reply:
         streams.close()  # one download at a time
         left, http = Left(origin(wish.url)), run.connections.creates
@@ -368,11 +456,13 @@ class Connections:
         self.creates = httpx.Client(transport=transport, limits=FRESH, **manners(transport))
         self.look_gate, self.create_gate = threading.Semaphore(IN_FLIGHT), threading.Semaphore(IN_FLIGHT)
         self.board = flows.Board(gateway.clock)
+        self.streams: set[Future[Any]] = set()
 
     def close(self, patience: float) -> None:
         deadline = time.monotonic() + patience
         for _ in range(IN_FLIGHT):
             self.create_gate.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        futures_wait(list(self.streams), LONGEST_STREAM)
         self.looks.close()
         self.creates.close()
 
@@ -382,7 +472,7 @@ def _bounded(work: Callable[[], T], patience: float) -> T:
     return _apart(work, "sora-request", Future[T]()).result(patience)
 
 
-def _apart(work: Callable[[], T], name: str, answer: Future[T]) -> Future[T]:
+def _apart(work: Callable[[], T], name: str, answer: Future[T], *, daemon: bool = True) -> Future[T]:
     """On a thread of its own, which goes on whatever becomes of the caller. The same future, to be answered by it.
 
     That is a NotSentError where the system gives no further thread.
@@ -395,7 +485,7 @@ def _apart(work: Callable[[], T], name: str, answer: Future[T]) -> Future[T]:
             answer.set_exception(error)
 
     try:
-        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=daemon).start()
     except RuntimeError as error:
         answer.set_exception(NotSentError(f"No thread could be started: {error}.", hint="Ask for less at once."))
     return answer

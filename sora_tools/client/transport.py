@@ -28,6 +28,9 @@ from .redaction import kept, unquoting
 IN_FLIGHT: Final = 10
 """Looks on the wire at once, and creates likewise: more only makes httpx slower."""
 
+LONGEST_STREAM: Final = 3600.0
+"""Seconds that closing waits for answers that stream, at most."""
+
 FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 REUSED: Final = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
 
@@ -42,6 +45,59 @@ DIRECT: Final[Mapping[str, None]] = {f"all://{host}": None for host in ("localho
 def trust() -> ssl.SSLContext:
     """The certificates all clients of this process trust; making this takes 30 ms, so it is made once."""
     return httpx.create_ssl_context()
+
+
+class Heard:
+    """A response as httpx-sse reads it: as text, up to so many bytes in all."""
+
+    def __init__(self, response: httpx.Response, most: int) -> None:
+        self.headers, self._response, self._most = response.headers, response, most
+
+    def iter_text(self) -> Iterator[str]:
+        """Its text, as it comes."""
+        for text in self._response.iter_text():
+            _check_size(text.encode("utf-8", "replace"), self._left(text))
+            yield text
+
+    async def aiter_text(self) -> AsyncIterator[str]:
+        """The same, later."""
+        async for text in self._response.aiter_text():
+            _check_size(text.encode("utf-8", "replace"), self._left(text))
+            yield text
+
+    def _left(self, text: str) -> int:
+        left, self._most = self._most, self._most - len(text)
+        return left
+
+
+def events(response: httpx.Response, most: int) -> Any:
+    """What reads the events of a response.
+
+    Raises:
+        ConfigurationError: httpx-sse is not installed.
+    """
+    return event_source()(Heard(response, most))
+
+
+def event_source() -> Any:
+    """httpx-sse's reader (extra ``chat``), asked for before anything is sent that it would have to read.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        from httpx_sse import EventSource  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "The chat format needs httpx-sse.", hint="Nothing was sent. pip install 'sora-tools[chat]'"
+        ) from error
+    return EventSource
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Whether it tells of one event after the other."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return response.status_code == 200 and kind == "text/event-stream"
 
 
 def manners(transport: Any) -> dict[str, Any]:

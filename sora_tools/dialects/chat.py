@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..errors import InvalidRequestError
 from ..schemas import InpaintItem, VideoRequest, VideoTask
-from ..wire import Call, Reply, any_json, opened
+from ..wire import Call, Dialect, Reply, any_json, opened
 from .chat_models import named
 from .chat_reader import ChatReader
 
@@ -23,11 +23,12 @@ _OURS: Final = ("messages", "stream")
 _ELSEWHERE: Final = "Leave it out, or use another dialect."
 
 
-class Chat:
+class Chat(Dialect):
     """The chat format: ``dialect="chat"``."""
 
     name = "chat"
     looks_by_id = False
+    tells_once = True
 
     def create(self, request: VideoRequest, key: str) -> Call[VideoTask]:
         """The paid call. ``key`` travels as ``Idempotency-Key``, and stands in for the id of a task that has none.
@@ -40,17 +41,17 @@ class Chat:
         """
         _refuse_what_is_not_carried(request)
         body = {**request.extra, "model": named(request)[0], "messages": [_message(request)], "stream": True}
-        return Call("create", "POST", PATH, partial(_answered, key), body=body, headers={"Idempotency-Key": key})
+        headers = {"Idempotency-Key": key}
+        return Call("create", "POST", PATH, partial(_answered, key), body=body, headers=headers, streamed=True)
+
+    def listener(self, key: str, reply: Reply) -> ChatReader | None:
+        """What reads an answer that streams; None where it is there as a whole."""
+        kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return ChatReader(key, reply.headers) if reply.status == 200 and kind == "text/event-stream" else None
 
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """What the model name says otherwise than the request, a sentence each; empty where it says the same."""
         return named(request)[1]
-
-    def look(self, task_id: str) -> None:
-        """The format has no such route."""
-
-    def list(self, limit: int, before: str | None) -> None:
-        """The format has no such route."""
 
 
 def _message(request: VideoRequest) -> dict[str, Any]:

@@ -198,16 +198,16 @@ def unquoted(gateway: Gateway, reply: Reply) -> Reply:
 
 def resolved(gateway: Gateway, answer: T) -> T:
     """The same answer with whole addresses; one that may not be fetched counts as none."""
-    resolved: Any = answer
+    whole: Any = answer
     if isinstance(answer, TaskPage):
-        resolved = answer.model_copy(update={"tasks": tuple(resolved(gateway, task) for task in answer.tasks)})
+        whole = answer.model_copy(update={"tasks": tuple(resolved(gateway, task) for task in answer.tasks)})
     elif isinstance(answer, VideoTask) and answer.generations:
         generations = tuple(_made_whole(gateway, generation) for generation in answer.generations)
-        resolved = answer.model_copy(update={"generations": generations})
+        whole = answer.model_copy(update={"generations": generations})
         if answer.status == "succeeded" and not any(generation.url for generation in generations):
             failure = Failure(kind="no_output", message="The gateway gives no address that may be fetched.")
-            resolved = resolved.model_copy(update={"status": "failed", "failure": failure})
-    return cast(T, resolved)
+            whole = whole.model_copy(update={"status": "failed", "failure": failure})
+    return cast(T, whole)
 
 
 def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
