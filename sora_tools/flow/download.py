@@ -312,5 +312,6 @@ def folder_made(folder: Path) -> None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (OSError, ValueError) as error:  # ValueError: no path has such characters
-        said = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{str(folder)!a} is no folder that can be written to: {said}.") from error
+        said, shown = getattr(error, "strerror", None) or error, str(folder)
+        shown = shown if shown.isprintable() else ascii(shown)
+        raise ConfigurationError(f"{shown} is not a folder that can be written to: {said}.") from error

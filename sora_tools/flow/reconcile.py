@@ -192,7 +192,7 @@ def _recent(
         tasks += page.tasks
         before = page.before
         if not page.whole:
-            return tasks, LostReplyError("The list goes on further than was read")
+            break
         if before is None or (_is_newest_first(page) and window.is_before(page.tasks[-1], margin)):
             return tasks, None
     return tasks, LostReplyError("The list goes on further than was read")
