@@ -850,6 +850,7 @@ def test_a_child_forked_while_threads_write_goes_on_writing(file: Path) -> None:
             if over.is_set():
                 return
             accepted(book, f"{name}-{number}", f"task_{name}_{number}")
+            over.wait(0.005)  # nobody else would find a gap to write in
 
     threads = [threading.Thread(target=write, args=(f"thread{number}",)) for number in range(3)]
     for thread in threads:

@@ -140,7 +140,7 @@ def test_a_bomb_is_not_unpacked(use: Use) -> None:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak < 16 * 2**20
+    assert peak < 12 * 2**20
 
 
 # --- what is given up -------------------------------------------------------------------------------------------

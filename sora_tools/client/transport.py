@@ -151,9 +151,11 @@ async def _one(chunk: bytes) -> AsyncIterator[bytes]:
 
 
 def grow(body: bytearray, chunk: bytes, most: int) -> None:
-    """Add to a body, up to so many bytes."""
+    """Add to a body, up to so many bytes. What is too much is not kept: an error's frames would hold it."""
     body += chunk
-    _check_size(body, most)
+    if len(body) > most:
+        body.clear()
+        raise _too_large(most)
 
 
 def decoded(body: bytes, response: httpx.Response, most: int, *, whole: bool) -> bytes:
@@ -170,7 +172,9 @@ def decoded(body: bytes, response: httpx.Response, most: int, *, whole: bool) ->
         plain = zlib.decompressobj(wbits=47).decompress(body, most + 1)
     except zlib.error as error:
         raise LostReplyError("The gateway's answer cannot be decompressed.") from error
-    _check_size(plain, most)
+    if len(plain) > most:
+        del plain  # or the error's frames would hold it
+        raise _too_large(most)
     return plain
 
 
@@ -179,9 +183,8 @@ def no_cookies() -> CookieJar:
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
-def _check_size(body: bytes | bytearray, most: int) -> None:
-    if len(body) > most:
-        raise LostReplyError(f"The gateway's answer is larger than {most} bytes (largest_reply).")
+def _too_large(most: int) -> LostReplyError:
+    return LostReplyError(f"The gateway's answer is larger than {most} bytes (largest_reply).")
 
 
 @dataclass(slots=True)
