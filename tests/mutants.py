@@ -239,7 +239,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the key is not in the Idempotency-Key header of a chat",
-        (Edit("dialects/chat.py", 'headers={"Idempotency-Key": key}', "headers={}"),),
+        (Edit("dialects/chat.py", 'headers = {"Idempotency-Key": key}', "headers = {}"),),
         ("test_chat_dialect.py::test_a_create_is_a_streamed_completion_with_the_key",),
     ),
     Mutant(

@@ -70,7 +70,7 @@ ENDING_IN_A_VIDEO = [name for name, outcome in OUTCOMES.items() if outcome.url]
 
 
 def test_every_sample_has_an_outcome():
-    assert sorted(path.stem for path in SAMPLES.iterdir()) == sorted(OUTCOMES)
+    assert sorted(path.stem for path in SAMPLES.glob("*.sse")) == sorted(OUTCOMES)
 
 
 def sample(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
 
@@ -212,9 +213,12 @@ def test_an_id_with_a_colon_is_encoded_in_its_paths():
 
 
 def test_a_job_is_the_one_that_was_asked_for_whatever_a_proxy_calls_it():
-    assert looked(job(id="inner"), task_id="wrapped").task_id == "wrapped"
-    with pytest.raises(UnreadableReplyError):
-        looked({"id": "inner"}, task_id="wrapped")
+    inner = b"litellm:custom_llm_provider:openai;model_id:sora-2;video_id:inner"
+    wrapped = f"video_{b64encode(inner).decode()}"
+    assert looked(job(id="inner"), task_id=wrapped).task_id == wrapped
+    for other in ("another", "video_bm90IG9uZQ==", "video_!"):
+        with pytest.raises(UnreadableReplyError):
+            looked(job(id="inner"), task_id=other)
 
 
 @pytest.mark.parametrize(

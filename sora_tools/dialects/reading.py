@@ -31,7 +31,7 @@ _MOST_ADDRESSES: Final = 100
 
 _ENVELOPES: Final = ("task", "data", "result", "payload")
 
-_ADDRESSES: Final = ("video_url", "result_url", "downloadable_url", "url", "output", "outputs")
+_ADDRESSES: Final = ("video_url", "result_url", "downloadable_url", "url", "urls", "unsigned_urls", "output", "outputs")
 """Members that hold a video's address, best first. One may also hold an object with such members, or a list."""
 
 _HOLDERS: Final = ("data", "content", "metadata", "detail", "draft_info")
