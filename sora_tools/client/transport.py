@@ -48,26 +48,26 @@ def trust() -> ssl.SSLContext:
 
 
 class Heard:
-    """A response as httpx-sse reads it: as text, up to so many bytes in all."""
+    """A response as httpx-sse reads it: as text, up to so many characters in all."""
 
     def __init__(self, response: httpx.Response, most: int) -> None:
-        self.headers, self._response, self._most = response.headers, response, most
+        self.headers, self._response = response.headers, response
+        self._most, self._left = most, most
 
     def iter_text(self) -> Iterator[str]:
         """Its text, as it comes."""
-        for text in self._response.iter_text():
-            _check_size(text.encode("utf-8", "replace"), self._left(text))
-            yield text
+        return map(self._counted, self._response.iter_text())
 
     async def aiter_text(self) -> AsyncIterator[str]:
         """The same, later."""
         async for text in self._response.aiter_text():
-            _check_size(text.encode("utf-8", "replace"), self._left(text))
-            yield text
+            yield self._counted(text)
 
-    def _left(self, text: str) -> int:
-        left, self._most = self._most, self._most - len(text)
-        return left
+    def _counted(self, text: str) -> str:
+        self._left -= len(text)
+        if self._left < 0:
+            raise _too_large(self._most)
+        return text
 
 
 def events(response: httpx.Response, most: int) -> Any:
