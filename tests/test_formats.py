@@ -128,6 +128,30 @@ def test_a_chat_is_followed_while_others_ask_the_ledger(box: Sandbox, tmp_path: 
     assert box.creates == 1
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_chat_that_names_no_task_goes_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour: str
+) -> None:
+    monkeypatch.setattr("sora_tools.flow.submit.FIRST_WORD", 0.1)
+    with Sandbox(world=World(speed=6, chat_answer="reasoning")) as box:
+        given = settings(box, "chat", tmp_path)
+        if colour == "sync":
+            with Sora(**given) as sora:
+                task = sora.create(ask, key="k")
+                again = sora.create(ask, key="k")
+                done = sora.wait("k", timeout=30)
+        else:
+
+            async def main() -> Any:
+                async with AsyncSora(**given) as sora:
+                    first, second = await sora.create(ask, key="k"), await sora.create(ask, key="k")
+                    return first, second, await sora.wait("k", timeout=30)
+
+            task, again, done = asyncio.run(main())
+        assert (task.task_id, task.ended, again.task_id) == ("k", False, "k")
+        assert (done.task_id, done.status, box.creates) == ("k", "succeeded", 1)
+
+
 def test_closing_waits_for_the_video_that_a_chat_tells_of(box: Sandbox, tmp_path: Path) -> None:
     with Sora(**settings(box, "chat", tmp_path)) as sora:
         sora.create(ask, key="k")
