@@ -649,8 +649,8 @@ def test_a_place_that_cannot_be_written_is_named(file: Path, what: str) -> None:
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:40 / /home rw - nfs4 server:/home rw
-31 30 0:41 / /home/me/fast\040disk rw - xfs /dev/vdb rw
+30 22 0:40 / /data rw - nfs4 server:/home rw
+31 30 0:41 / /data/me/fast\040disk rw - xfs /dev/vdb rw
 32 22 0:42 / /mnt/share rw - cifs //server/share rw
 33 22 0:43 / /mnt/ssh rw - fuse.sshfs me@host: rw
 34 22 0:44 / /mnt/ntfs rw - fuse.ntfs /dev/sdc rw
@@ -661,8 +661,8 @@ MOUNTS = r"""
     ("path", "kind"),
     [
         ("/var/x", None),
-        ("/home/me/x", "nfs4"),
-        ("/home/me/fast disk/x", None),
+        ("/data/me/x", "nfs4"),
+        ("/data/me/fast disk/x", None),
         ("/homes/x", None),
         ("/mnt/share/a/b", "cifs"),
         ("/mnt/ssh/x", "fuse.sshfs"),
