@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnreadableReplyError,
         WaitTimeoutError,
     )
+    from .flow.probe import FormatProbe, GatewayProbe
     from .ledger.sqlite import MemoryLedger, SQLiteLedger
     from .ledger.submissions import Ledger, Submission
     from .retry import Retry
@@ -66,6 +67,7 @@ _HOMES = {
         "UnreadableReplyError",
         "WaitTimeoutError",
     ),
+    "flow.probe": ("FormatProbe", "GatewayProbe"),
     "ledger.sqlite": ("MemoryLedger", "SQLiteLedger"),
     "ledger.submissions": ("Ledger", "Submission"),
     "retry": ("Retry",),
@@ -93,6 +95,8 @@ __all__ = [
     "DownloadError",
     "EndpointUnavailableError",
     "Failure",
+    "FormatProbe",
+    "GatewayProbe",
     "Generation",
     "InpaintItem",
     "InvalidRequestError",
