@@ -107,7 +107,7 @@ UNREAD = [
     reply("", 415),
     reply({"detail": [{"type": "missing", "loc": ["body", "prompt"], "msg": "Field required"}]}, 422),
     reply({"error": {"message": "Content-Type must be multipart/form-data"}}, 400),
-    reply({"error": {"message": "Failed to send bytes: AttributeError(\"'dict' object has no attribute 'read'\")"}}, 400),
+    reply({"error": {"message": "Failed to send bytes: 'dict' object has no attribute 'read'"}}, 400),
 ]
 READ = [
     reply(job()),

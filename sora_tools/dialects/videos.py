@@ -264,7 +264,7 @@ def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
         value = opened(reply, "list")
     except InvalidRequestError as error:
         if _WHOSE_LIST in error.message:
-            error.hint = 'LiteLLM lists one provider\'s videos: name it, as in headers={"custom-llm-provider": "openai"}.'
+            error.hint = 'LiteLLM lists the videos of one provider: set headers={"custom-llm-provider": "openai"}.'
         raise
     found = value if isinstance(value, list) else members(value).get("data", members(value).get("videos"))
     listed = [] if found is None and "data" in members(value) else found
