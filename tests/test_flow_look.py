@@ -24,6 +24,7 @@ from sora_tools import (
     VideoTask,
     WaitTimeoutError,
 )
+from sora_tools.dialects import dialect
 from sora_tools.events import Retrying, Seen
 from sora_tools.flow import (
     ALONE,
@@ -102,6 +103,15 @@ def test_looks_are_repeated_within_the_budget_and_not_within_their_patience(gate
 def test_a_task_missing_from_the_list_is_asked_for_by_id(gateway: Gateway, clock: Clock) -> None:
     play = Play(clock, [], [page("task_a"), reply(200, {"id": TASK, "status": "queued"})])
     assert play.run(query(gateway, TASK)).status == "queued"
+
+
+def test_a_list_that_refuses_to_be_asked_hides_no_answer_about_the_task(gateway: Gateway, clock: Clock) -> None:
+    gateway.dialect = dialect("videos")
+    refusal = reply(400, {"error": {"message": "Provider not provided"}})
+    with pytest.raises(TaskNotFoundError, match="Video not found"):
+        Play(clock, [], [reply(404, {"detail": "Video not found"}), refusal]).run(query(gateway, TASK))
+    with pytest.raises(InvalidRequestError, match="not provided"):
+        Play(clock, [], [refusal]).run(query(gateway, TASK))
 
 
 def test_a_gateway_without_a_route_by_id_is_asked_for_it_once_a_minute(gateway: Gateway, clock: Clock) -> None:

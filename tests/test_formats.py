@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from raw_gateway import Connection, RawGateway
 from scripted_model import ScriptedModel
 
 from sora_tools import (
@@ -42,7 +43,7 @@ def box() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def settings(box: Sandbox, dialect: str, folder: Path, **more: Any) -> dict[str, Any]:
+def settings(box: Sandbox | RawGateway, dialect: str, folder: Path, **more: Any) -> dict[str, Any]:
     return {
         "base_url": box.base_url,
         "api_key": KEY,
@@ -262,3 +263,14 @@ def test_a_probe_names_a_refused_key(tmp_path: Path) -> None:
         found = sora.probe()
     assert {each.state for each in found.formats if each.dialect != "chat"} == {"refused"}
     assert found.advice == ("The key is refused: check SORA_API_KEY.",)
+
+
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, b"404 page not found\n"])
+def test_a_path_that_a_framework_does_not_know_is_no_task_that_is_not_there(tmp_path: Path, body: Any) -> None:
+    def answer(connection: Connection, method: str, path: str, _: bytes) -> None:
+        is_list = path.partition("?")[0] == "/v1/videos"
+        connection.reply({"object": "list", "data": []} if is_list else body, 200 if is_list else 404)
+
+    with RawGateway(answer) as gateway, Sora(**{**settings(gateway, "auto", tmp_path), "model": None}) as sora:
+        states = {each.dialect: each.state for each in sora.probe().formats}
+    assert states == {**dict.fromkeys(FORMATS, "not served"), "videos": "live"}

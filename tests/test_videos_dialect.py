@@ -107,6 +107,7 @@ UNREAD = [
     reply("", 415),
     reply({"detail": [{"type": "missing", "loc": ["body", "prompt"], "msg": "Field required"}]}, 422),
     reply({"error": {"message": "Content-Type must be multipart/form-data"}}, 400),
+    reply({"error": {"message": "Failed to send bytes: 'dict' object has no attribute 'read'"}}, 400),
 ]
 READ = [
     reply(job()),
@@ -213,9 +214,11 @@ def test_an_id_with_a_colon_is_encoded_in_its_paths():
 
 
 def test_a_job_is_the_one_that_was_asked_for_whatever_a_proxy_calls_it():
-    inner = b"litellm:custom_llm_provider:openai;model_id:sora-2;video_id:inner"
-    wrapped = f"video_{b64encode(inner).decode()}"
-    assert looked(job(id="inner"), task_id=wrapped).task_id == wrapped
+    packed = b64encode(b"litellm:custom_llm_provider:openai;model_id:sora-2;video_id:inner;deployment_id:16c0").decode()
+    for wrapped in (f"video_{packed}", f"video_{packed.rstrip('=')}"):
+        assert looked(job(id="inner"), task_id=wrapped).task_id == wrapped
+        with pytest.raises(UnreadableReplyError):
+            looked({"id": "inner"}, task_id=wrapped)
     for other in ("another", "video_bm90IG9uZQ==", "video_!"):
         with pytest.raises(UnreadableReplyError):
             looked(job(id="inner"), task_id=other)
@@ -287,6 +290,16 @@ def test_a_list_goes_on_after_its_last_id():
     assert listed({"data": [job()], "has_more": False}).before is None
     assert listed({"data": None}).tasks == ()
     assert listed([job()], before=ID).before is None, "a page that does not move is the last one"
+
+
+def test_a_list_that_a_proxy_has_of_one_provider_says_how_to_ask_for_it():
+    said = "litellm.BadRequestError: LLM Provider NOT provided. Pass in the LLM provider you are trying to call."
+    page = VIDEOS.list(2, None)
+    assert page is not None
+    for message, hint in ((said, "custom-llm-provider"), ("no such order", "Change the request")):
+        with pytest.raises(InvalidRequestError) as caught:
+            page.read(reply({"error": {"message": message, "type": "invalid_request_error", "code": "400"}}, 400))
+        assert hint in caught.value.hint
 
 
 def test_the_echo_is_what_a_lost_create_is_known_by():

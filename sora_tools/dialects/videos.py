@@ -51,7 +51,10 @@ PATH: Final = "/v1/videos"
 _SORA: Final = r"sora-2(-pro)?(-\d{4}-\d\d-\d\d)?"
 _SORA_SECONDS: Final = (4, 8, 12)
 _SORA_SIZES: Final = ((1280, 720), (720, 1280), (1792, 1024), (1024, 1792))
-_UNREAD_WORDS: Final = r"(?i)multipart|form[- ]?data|content[- ]type|urlencoded"
+_UNREAD_WORDS: Final = r"(?i)multipart|form[- ]?data|content[- ]type|urlencoded|'dict' object has no attribute 'read'"
+"""The last is LiteLLM's: its request to the server behind it broke off where a picture's bytes had to follow."""
+
+_WHOSE_LIST: Final = "LLM Provider NOT provided"
 
 
 class Videos(Dialect):
@@ -257,7 +260,12 @@ def _is_wrapped(task_id: str) -> bool:
 
 
 def _listed(limit: int, before: str | None, reply: Reply) -> TaskPage:
-    value = opened(reply, "list")
+    try:
+        value = opened(reply, "list")
+    except InvalidRequestError as error:
+        if _WHOSE_LIST in error.message:
+            error.hint = 'LiteLLM lists the videos of one provider: set headers={"custom-llm-provider": "openai"}.'
+        raise
     found = value if isinstance(value, list) else members(value).get("data", members(value).get("videos"))
     listed = [] if found is None and "data" in members(value) else found
     if not isinstance(listed, list):

@@ -202,6 +202,9 @@ def look(gateway: Gateway, task_id: str, deadline: float) -> Flow[VideoTask]:
             problem = error
         except EndpointUnavailableError as error:
             problem = problem or error
+        except InvalidRequestError:  # proxies have lists that want to be asked otherwise
+            if problem is None:
+                raise
         except UnreadableReplyError as error:
             if way is ways[0]:
                 raise

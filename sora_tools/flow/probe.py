@@ -6,6 +6,7 @@ format answers to these says whether it is there; nothing is ever created to fin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -31,6 +32,9 @@ NOBODYS: Final = "task_00000000000000000000000000"
 
 _PATIENCE: Final = 10.0
 """Seconds one request of a probe takes at most."""
+
+_NO_ROUTE: Final = r"(?i).*: (not found|404 page not found|404 not found)"
+"""What frameworks say of a route that nobody wrote (Starlette, Go, nginx): of a task, programs say more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def _by_models(models: tuple[str, ...] | None) -> tuple[State, str]:
 
 def _meaning(error: SoraError) -> State:
     match error:
+        case TaskNotFoundError() if re.fullmatch(_NO_ROUTE, error.message):
+            return "not served"
         case TaskNotFoundError() | BusyError() | InvalidRequestError():
             return "live"
         case AuthenticationError() | QuotaError():
