@@ -14,8 +14,8 @@ from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, Submission
 from ..schemas import VideoTask
-from ..wire import Call, Listener, Reply
-from .exchange import Gateway, resolved, unquoted
+from ..wire import Call, Listener
+from .exchange import Gateway, answered, resolved
 from .wishes import Do, Flow, Ready, Said, Stream, Tell
 
 FIRST_WORD: Final = 20.0
@@ -40,9 +40,10 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
         SoraError: It was refused, or broke off before it had named its task.
     """
     with claim:
-        reply: Reply = unquoted(gateway, (yield Stream(call, gateway.settings.timeout)))
-        listener = gateway.dialect.listener(claim.key, reply)
+        listener: Listener | None = None
         try:
+            call, reply = yield from answered(gateway, call, lambda call: Stream(call, gateway.settings.timeout))
+            listener = gateway.dialect.listener(claim.key, reply)
             if listener is None:
                 task = resolved(gateway, call.read(reply))
             else:
