@@ -105,7 +105,7 @@ def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
     """A task as the ledger has heard of it.
 
     Raises:
-        TaskNotFoundError: It has not.
+        TaskNotFoundError: It has not; or, with charged="no", its create was refused.
         SubmissionUnknownError: The stream that told of it broke off, or the process that read it has gone.
     """
     row: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
@@ -114,6 +114,8 @@ def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
             f"The {gateway.dialect.name} format tells of a task once, and this ledger has not heard of {name}.",
             hint="Ask where it was created.",
         )
+    if row.state == "refused":
+        raise TaskNotFoundError("This submission was refused, so there is no task.", key=row.key, charged="no")
     seen = VideoTask.model_validate(row.seen) if row.seen is not None else None
     if seen is not None and seen.ended:
         return seen
