@@ -182,7 +182,7 @@ def interrupted(create: Callable[[], Any], arrived: threading.Event, let_go: Cal
         signal.signal(signal.SIGINT, usual)
         let_go()
     for thread in set(threading.enumerate()) - others:
-        if thread.name in ("sora-create", "sora-request", "sora-stream"):
+        if thread.name in ("sora-create", "sora-stream"):
             thread.join(10)
 
 

@@ -216,6 +216,33 @@ def test_a_stream_that_hangs_before_its_first_event_is_unknown(chats: Chats) -> 
     assert gateway.posts == 1
 
 
+@pytest.mark.usefixtures("impatient")
+def test_nothing_reads_on_in_a_stream_that_was_given_up() -> None:
+    with Scripted(hangs(NAMED)) as gateway:
+        assert Chats("sync", MemoryLedger()).create(gateway.base_url).task_id == TASK
+        for thread in threading.enumerate():
+            if thread.name == "sora-request":
+                thread.join(2)
+                assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_comments_show_that_a_stream_is_alive(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sora_tools.flow.submit.FIRST_WORD", 5.0)
+
+    def pings(connection: Connection) -> None:
+        begin(connection)
+        for _ in range(8):
+            time.sleep(0.1)  # in all longer than silence is borne
+            say(connection, b": PING\n\n")
+        say(connection, NAMED + MADE)
+        end(connection)
+
+    with Scripted(pings) as gateway:
+        assert chats.create(gateway.base_url).task_id == TASK
+        assert chats.run(gateway.base_url, "query", TASK).status == "succeeded"
+
+
 def late_refusal(connection: Connection) -> None:
     begin(connection)
     time.sleep(0.3)  # by now the caller has stopped waiting for the first word

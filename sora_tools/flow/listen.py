@@ -22,7 +22,10 @@ FIRST_WORD: Final = 20.0
 """Seconds a create waits for the task's name, or for its end, before it answers with the ledger key in their place."""
 
 _SILENCE: Final = 300.0
-"""Seconds without a word after which a stream counts as broken off."""
+"""Seconds without a byte after which a stream counts as broken off: comments, too, show that somebody is there."""
+
+_LONGEST: Final = 3600.0
+"""Seconds without an event after which it does, whatever else comes."""
 
 
 def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
@@ -42,7 +45,9 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
     with claim:
         listener: Listener | None = None
         try:
-            call, reply = yield from answered(gateway, call, lambda call: Stream(call, gateway.settings.timeout))
+            call, reply = yield from answered(
+                gateway, call, lambda call: Stream(call, gateway.settings.timeout, _SILENCE)
+            )
             listener = gateway.dialect.listener(claim.key, reply)
             if listener is None:
                 task = resolved(gateway, call.read(reply))
@@ -61,7 +66,7 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
 
 def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoTask]:
     last: VideoTask | None = None
-    while not listener.over and (data := (yield Said(_SILENCE))) is not None:
+    while not listener.over and (data := (yield Said(_LONGEST))) is not None:
         task = resolved(gateway, listener.feed(data))
         if not listener.accepted or (last is not None and _same(task, last)):
             continue
