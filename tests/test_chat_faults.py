@@ -120,7 +120,7 @@ REFUSED = {
     "a redirect in circles": (says(307, b"", location="/v1/chat/completions"), "endpoint_unavailable"),
 }
 OPEN = {
-    "a redirect within the gateway": says(302, b"", location="/v1/chats/1"),
+    "a redirect home": says(302, b"", location="/v1/chats/1"),
     "a redirect to see another": says(303, b"", location="/v1/chats/1"),
     "a web page": says(200, b"<!doctype html><title>Welcome</title>", content_type="text/html"),
     "a web page that calls itself a stream": says(200, b"<!doctype html><title>x</title>", content_type=STREAM),
@@ -148,7 +148,7 @@ def test_a_refusal_costs_nothing_and_the_key_may_be_sent_again(chats: Chats, nam
 
 
 @pytest.mark.parametrize("name", OPEN)
-def test_what_may_have_been_accepted_is_sent_once_and_unknown_at_once(chats: Chats, name: str) -> None:
+def test_what_may_have_been_accepted_is_sent_once_and_unknown(chats: Chats, name: str) -> None:
     with Scripted(OPEN[name]) as gateway:
         told = chats.create(gateway.base_url)
         assert (told.code, told.charged, chats.state, gateway.posts) == (LOST, "unknown", "unsure", 1)
