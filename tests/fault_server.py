@@ -17,14 +17,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import unquote
 
+from fault_formats import FORMATS
 from raw_gateway import Connection, RawGateway
 
 Act = Callable[["FaultServer", Connection], None]
 
-CREATE: Final = "/sora/backend/video_gen"
 ELSEWHERE: Final = "/moved-here"
-TASK: Final = {"id": "task_01jzbwm3t0e8hs9b7rkf3m2q5x", "status": "queued"}
+TASK: Final = {"id": "task_01jzbwm3t0e8hs9b7rkf3m2q5x", "status": "queued", "created_at": 1_790_000_000.0}
+_ECHOED: Final = rb'"(model|prompt|operation|width|height|n_frames|n_variants|size|seconds)": ?("[^"]*"|[0-9]+)'
 BASE32: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -41,8 +43,9 @@ def rst(server: FaultServer, connection: Connection) -> None:
 
 
 def truncated(server: FaultServer, connection: Connection) -> None:
-    whole = json.dumps(TASK).encode()
-    connection.raw.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(whole), whole[:20]))
+    kind, whole = server.format.created(TASK)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(whole)}\r\n\r\n"
+    connection.raw.sendall(head.encode() + whole[:20])
     server.hang_up(connection)
 
 
@@ -94,7 +97,7 @@ FAILURES: Final[dict[str, Act]] = {
     "400 x-should-retry: true": says(400, x_should_retry="true"),
     "200 HTML": says(200, b"<!doctype html><title>Welcome</title>", content_type="text/html"),
     "200 empty": says(200, b""),
-    "200 cut JSON": says(200, json.dumps(TASK).encode()[:20], content_type="application/json"),
+    "200 cut JSON": says(200, b'{"id": "task_01jzbwm', content_type="application/json"),
     "200 {error:...}": says(200, {"error": {"message": "scripted failure 200"}}),
     "307 redirect": says(307, b"", location=ELSEWHERE),
 }
@@ -108,6 +111,7 @@ class FaultServer(RawGateway):
         accepts: Whether a create that gets no good answer is accepted all the same.
         halfway: Whether to act as soon as half of a create's body has been read.
         on_create: Is called when a create that will fail has arrived, before anything is done about it.
+        dialect: The format it speaks.
         port: Where to listen on loopback.
     """
 
@@ -118,10 +122,11 @@ class FaultServer(RawGateway):
         accepts: bool = False,
         halfway: bool = False,
         on_create: Callable[[], None] = lambda: None,
+        dialect: str = "backend",
         port: int = 0,
     ) -> None:
         super().__init__(self._answer, port=port)
-        self.act = FAILURES[failure]
+        self.act, self.format = FAILURES[failure], FORMATS[dialect]
         self.accepts, self.halfway, self.on_create = accepts, halfway, on_create
         self.failing = True
         self.reused = 0
@@ -142,22 +147,32 @@ class FaultServer(RawGateway):
             self.reused += method == "POST" and connection in self._used
             self._used.add(connection)
         if method != "POST":
-            connection.reply({"task_responses": self.tasks[::-1]})
+            self._answer_look(connection, path)
         elif self._fails(method, path):
             self.on_create()
             if self.accepts:
                 self._accept_create(body)
             self.act(self, connection)
         else:
-            task = self._accept_create(body)
-            connection.reply({"id": task["id"], "status": task["status"]})
+            kind, content = self.format.created(self._accept_create(body))
+            connection.reply(content, content_type=kind)
+
+    def _answer_look(self, connection: Connection, path: str) -> None:
+        """The task that a path or query names, or else the list."""
+        named = next((task for task in self.tasks if unquote(path).endswith(task["id"])), None)
+        if named is not None and self.format.looked is not None:
+            connection.reply(self.format.looked(named))
+        elif self.format.listed is not None:
+            connection.reply(self.format.listed(self.tasks[::-1]))
+        else:
+            connection.reply({"error": {"message": f"Invalid URL (GET {path})"}}, 404)
 
     def _accept_create(self, body: bytes) -> dict[str, Any]:
         """Make a task that echoes as much of the request as was read."""
-        named = re.findall(rb'"(prompt|operation|width|height|n_frames|n_variants)": ?("[^"]*"|[0-9]+)', body)
+        named = re.findall(_ECHOED, body)
         echo = {name.decode(): json.loads(value) for name, value in named}
         now = time.time()
-        task = {**echo, "id": task_id(now), "status": "queued", "created_at": now}
+        task = {**echo, "id": self.format.prefix + task_id(now), "status": "queued", "created_at": now}
         with self._counting:
             self.tasks.append(task)
         return task
@@ -186,10 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fail every create in one way, and count how many arrive.")
     parser.add_argument("failure", choices=FAILURES, metavar="FAILURE", help="; ".join(FAILURES))
     parser.add_argument("--port", type=int, default=8399, help="on loopback (default 8399; 0 takes a free one)")
+    parser.add_argument("--format", choices=FORMATS, default="backend", help="how it answers (default backend)")
     parser.add_argument("--accepts", action="store_true", help="list a failed create as a task all the same")
     parser.add_argument("--halfway", action="store_true", help="fail when half of the body has been read")
     given = parser.parse_args()
-    with FaultServer(given.failure, accepts=given.accepts, halfway=given.halfway, port=given.port) as server:
+    how = {"accepts": given.accepts, "halfway": given.halfway, "dialect": given.format}
+    with FaultServer(given.failure, port=given.port, **how) as server:
         sys.stdout.write(f"{given.failure!r} for every POST below {server.base_url}; Ctrl-C ends and counts\n")
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):

@@ -55,6 +55,7 @@ class Verdict(NamedTuple):
 
 SUBMIT, RECONCILE, DOWNLOAD = (f"flow/{name}.py" for name in ("submit", "reconcile", "download"))
 PARTS = "parts.py"
+LISTEN = "flow/listen.py"
 SQLITE, SUBMISSIONS, SHARED = "ledger/sqlite.py", "ledger/submissions.py", "client/shared.py"
 SORA, ASYNC_SORA, TRANSPORT = "client/sora.py", "client/async_sora.py", "client/transport.py"
 
@@ -312,6 +313,46 @@ MUTANTS: Final = (
         ("test_chat_dialect.py::test_the_first_name_of_a_text_stays",),
     ),
     Mutant(
+        "a chat takes no notice of redirects",
+        (
+            Edit(
+                LISTEN,
+                "call, reply = yield from answered(\n"
+                "                gateway, call, lambda call: Stream(call, gateway.settings.timeout, _SILENCE)\n"
+                "            )",
+                "reply = yield Stream(call, gateway.settings.timeout, _SILENCE)",
+            ),
+        ),
+        ("test_chat_faults.py::test_what_may_have_been_accepted_is_sent_once_and_unknown[sync-a redirect home]",),
+    ),
+    Mutant(
+        "a chat whose caller went before it left stays unsure",
+        (
+            Edit(SUBMIT, "claim = claim.handed_over()  # to", "pass  # to"),
+            Edit(SUBMIT, "listen(self.gateway, claim, call)", "listen(self.gateway, claim.handed_over(), call)"),
+        ),
+        ("test_chat_faults.py::test_an_interrupted_caller_leaves_it_unsent_and_free",),
+    ),
+    Mutant(
+        "a chat that was never heard of counts as charged",
+        (
+            Edit(
+                "flow/look.py", "if gateway.dialect.tells_once:\n        return None", "if False:\n        return None"
+            ),
+        ),
+        ("test_chat_faults.py::test_a_stream_that_hangs_before_its_first_event_is_unknown[sync]",),
+    ),
+    Mutant(
+        "a chat that was refused late counts as broken off",
+        (Edit(LISTEN, 'if row.state == "refused":', "if False:"),),
+        ("test_chat_faults.py::test_a_refusal_that_comes_late_is_a_refusal_to_whoever_asks[sync]",),
+    ),
+    Mutant(
+        "a chat that sends comments counts as silent",
+        (Edit(LISTEN, "Said(_LONGEST)", "Said(_SILENCE)"),),
+        ("test_chat_faults.py::test_comments_show_that_a_stream_is_alive[sync]",),
+    ),
+    Mutant(
         "a request that was given up before it left is sent later",
         (Edit(TRANSPORT, "                self.check_wanted()\n", ""),),
         ("test_client.py::test_a_create_given_up_while_connecting_is_not_sent_later",),
@@ -461,8 +502,8 @@ MUTANTS: Final = (
         (
             Edit(
                 "flow/exchange.py",
-                "reply = unquoted(gateway, (yield Send(call, patience)))",
-                "reply = yield Send(call, patience)",
+                "reply = unquoted(gateway, (yield sent(call)))",
+                "reply = yield sent(call)",
             ),
         ),
         ("test_secrets.py::test_the_key_comes_to_light_nowhere[compressed-sync]",),

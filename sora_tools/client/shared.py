@@ -164,10 +164,10 @@ class Client:
         }
 
     def _listening(self, wish: Stream, trace: Callable[..., Any]) -> dict[str, Any]:
-        """The message of a create whose answer streams. What it waits for later, it waits for by the event."""
+        """The message of a create whose answer streams."""
         message = self._message(Send(wish.call, wish.patience), trace)
         headers = {**message["headers"], "accept": "text/event-stream, application/json", "accept-encoding": "identity"}
-        return {**message, "headers": headers, "timeout": httpx.Timeout(wish.patience, read=None)}
+        return {**message, "headers": headers, "timeout": httpx.Timeout(wish.patience, read=wish.silence)}
 
     def _fetching(self, wish: Open, trace: Callable[..., Any]) -> dict[str, Any]:
         headers = {"accept-encoding": "identity", **wish.headers, **self._for_gateway(wish.url)}

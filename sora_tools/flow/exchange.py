@@ -29,7 +29,7 @@ from ..ledger import Ledger
 from ..retry import Retry
 from ..schemas import Failure, Generation, TaskPage, VideoTask
 from ..wire import Call, Dialect, Reply, Route, dated
-from .wishes import Flow, Send, Sleep, Tell
+from .wishes import Flow, Send, Sleep, Tell, Wish
 
 T = TypeVar("T")
 
@@ -128,30 +128,45 @@ class Gateway:
 
 def exchange(gateway: Gateway, call: Call[T], deadline: float) -> Flow[T]:
     """Send one call once and read its answer."""
+
+    def sent(call: Call[T]) -> Send:
+        patience = min(gateway.settings.timeout, deadline - gateway.clock())
+        if patience <= 0:
+            raise NotSentError("There was no time left to send the request.", hint="Ask again.")
+        return Send(call, patience)
+
     try:
-        for _ in range(_MOST_REDIRECTS + 1):
-            patience = min(gateway.settings.timeout, deadline - gateway.clock())
-            if patience <= 0:
-                raise NotSentError("There was no time left to send the request.", hint="Ask again.")
-            reply = unquoted(gateway, (yield Send(call, patience)))
-            if (date := dated(reply.headers)) is not None:
-                gateway.clock_skew = date.timestamp() - gateway.now()
-            onward = _onward(gateway, call, reply)
-            if onward is None and call.paid and _leads_home(gateway, call, reply):
-                raise LostReplyError(
-                    f"The gateway redirected the create within itself (HTTP {reply.status}), as after taking it",
-                    http_status=reply.status,
-                    request_id=reply.request_id,
-                )
-            if onward is None and (onward := call.otherwise(reply)) is None:
-                return resolved(gateway, call.read(reply))
-            call = onward
-        raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)
+        call, reply = yield from answered(gateway, call, sent)
+        return resolved(gateway, call.read(reply))
     except SoraError as error:
         error.without(gateway.settings.secret)
         if not call.paid and isinstance(error, LostReplyError | UnreadableReplyError):
             error.charged = "no"
         raise
+
+
+def answered(gateway: Gateway, call: Call[T], sent: Callable[[Call[T]], Wish]) -> Flow[tuple[Call[T], Reply]]:
+    """The answer to one call, and the call that was answered: redirects and refused encodings lead to others.
+
+    Raises:
+        LostReplyError: A create was redirected in a way that may mean that it was accepted.
+        EndpointUnavailableError: The gateway redirects in circles.
+    """
+    for _ in range(_MOST_REDIRECTS + 1):
+        reply = unquoted(gateway, (yield sent(call)))
+        if (date := dated(reply.headers)) is not None:
+            gateway.clock_skew = date.timestamp() - gateway.now()
+        onward = _onward(gateway, call, reply)
+        if onward is None and call.paid and _leads_home(gateway, call, reply):
+            raise LostReplyError(
+                f"The gateway redirected the create within itself (HTTP {reply.status}), as after taking it",
+                http_status=reply.status,
+                request_id=reply.request_id,
+            )
+        if onward is None and (onward := call.otherwise(reply)) is None:
+            return call, reply
+        call = onward
+    raise EndpointUnavailableError("The gateway redirects in circles", charged="no", most_sends=1)
 
 
 def persist(gateway: Gateway, attempt: Callable[[], Flow[T]], deadline: float, *, paid: bool = False) -> Flow[T]:

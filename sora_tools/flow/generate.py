@@ -34,7 +34,8 @@ def generate(
     try:
         return (yield from resume(gateway, task.task_id, timeout, directory))
     except SoraError as error:
-        error.about(task_id=task.task_id, charged="yes")
+        is_accepted = not gateway.speaking(task.dialect).dialect.tells_once  # or else what was heard of it tells
+        error.about(task_id=task.task_id, charged="yes" if is_accepted else None)
         raise
 
 

@@ -14,15 +14,18 @@ from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, Submission
 from ..schemas import VideoTask
-from ..wire import Call, Listener, Reply
-from .exchange import Gateway, resolved, unquoted
+from ..wire import Call, Listener
+from .exchange import Gateway, answered, resolved
 from .wishes import Do, Flow, Ready, Said, Stream, Tell
 
 FIRST_WORD: Final = 20.0
 """Seconds a create waits for the task's name, or for its end, before it answers with the ledger key in their place."""
 
 _SILENCE: Final = 300.0
-"""Seconds without a word after which a stream counts as broken off."""
+"""Seconds without a byte after which a stream counts as broken off: comments, too, show that somebody is there."""
+
+_LONGEST: Final = 3600.0
+"""Seconds without an event after which it does, whatever else comes."""
 
 
 def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
@@ -40,9 +43,12 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
         SoraError: It was refused, or broke off before it had named its task.
     """
     with claim:
-        reply: Reply = unquoted(gateway, (yield Stream(call, gateway.settings.timeout)))
-        listener = gateway.dialect.listener(claim.key, reply)
+        listener: Listener | None = None
         try:
+            call, reply = yield from answered(
+                gateway, call, lambda call: Stream(call, gateway.settings.timeout, _SILENCE)
+            )
+            listener = gateway.dialect.listener(claim.key, reply)
             if listener is None:
                 task = resolved(gateway, call.read(reply))
             else:
@@ -60,7 +66,7 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
 
 def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoTask]:
     last: VideoTask | None = None
-    while not listener.over and (data := (yield Said(_SILENCE))) is not None:
+    while not listener.over and (data := (yield Said(_LONGEST))) is not None:
         task = resolved(gateway, listener.feed(data))
         if not listener.accepted or (last is not None and _same(task, last)):
             continue
@@ -104,7 +110,7 @@ def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
     """A task as the ledger has heard of it.
 
     Raises:
-        TaskNotFoundError: It has not.
+        TaskNotFoundError: It has not; or, with charged="no", its create was refused.
         SubmissionUnknownError: The stream that told of it broke off, or the process that read it has gone.
     """
     row: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
@@ -113,6 +119,8 @@ def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
             f"The {gateway.dialect.name} format tells of a task once, and this ledger has not heard of {name}.",
             hint="Ask where it was created.",
         )
+    if row.state == "refused":
+        raise TaskNotFoundError("This submission was refused, so there is no task.", key=row.key, charged="no")
     seen = VideoTask.model_validate(row.seen) if row.seen is not None else None
     if seen is not None and seen.ended:
         return seen

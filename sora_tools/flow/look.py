@@ -68,15 +68,16 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
     """
     deadline = gateway.clock() + (gateway.patience if patience is None else patience)
     gateway, task_id, submission = yield from identify(gateway, task_id, deadline)
+    vouched = _vouched(gateway, submission)
     try:
         task = yield from look(gateway, task_id, deadline)
     except TaskNotFoundError as error:
-        error.about(charged="yes" if submission else "unknown")
-        if gateway.now() >= _visible(task_id, submission, 0.0):
+        error.about(charged=vouched)
+        if error.charged == "no" or gateway.now() >= _visible(task_id, submission, 0.0):
             raise
         return _not_shown_yet(task_id, gateway)
     except SoraError as error:
-        error.about(task_id=task_id, charged="yes" if submission else "unknown")
+        error.about(task_id=task_id, charged=vouched)
         raise
     if submission is not None:
         yield from note_end(gateway, task, submission)
@@ -131,7 +132,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     deadline = start + checked_timeout(timeout)
     gateway, task_id, submission = yield from identify(gateway, task_id, deadline + LAST_LOOK)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
-    vouched: Charged = "yes" if submission is not None else "unknown"
+    vouched = _vouched(gateway, submission)
     last: VideoTask | None = None
     trouble: SoraError | None = None
     pause = 0.0
@@ -143,7 +144,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
                 news = yield from look(gateway, task_id, deadline + LAST_LOOK)
             except TaskNotFoundError as error:
                 trouble = error.about(charged=vouched)
-                if gateway.now() >= visible:
+                if error.charged == "no" or gateway.now() >= visible:
                     raise
             except SoraError as error:
                 trouble = error.about(task_id=task_id, charged=vouched)
@@ -163,6 +164,13 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
         if gateway.clock() >= (min(deadline, start + gateway.retry.budget) if never_reached else deadline):
             raise _timed_out(task_id, timeout, last, trouble, vouched)
         pause = _pause(gateway, gateway.clock() - start, last)
+
+
+def _vouched(gateway: Gateway, submission: Submission | None) -> Charged | None:
+    """What is known of a task's money whatever a look says. None where what is heard of the task tells that, too."""
+    if gateway.dialect.tells_once:
+        return None
+    return "yes" if submission is not None else "unknown"
 
 
 def successful(task: VideoTask) -> VideoTask:
@@ -358,7 +366,7 @@ def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
 
 
 def _timed_out(
-    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged
+    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged | None
 ) -> SoraError:
     if last is None and trouble is not None:
         return trouble
@@ -366,7 +374,7 @@ def _timed_out(
         return WaitTimeoutError(
             f"No look at the task was answered in {timeout:g} s.",
             hint="Look again later with the same task id, and do not create it again.",
-            charged=vouched,
+            charged=vouched or "unknown",
             task_id=task_id,
         )
     progress = "" if last.progress is None else f", {last.progress:.0%} done"

@@ -325,6 +325,7 @@ class _Attempts:
             call = self.gateway.dialect.create(self.request, self.submission.key)
             self.sent = True
             if call.streamed:
+                claim = claim.handed_over()  # to the listener, or back to us where it never came to listen
                 return (yield from self._listened(claim, call))
             task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
@@ -346,7 +347,7 @@ class _Attempts:
 
     def _listened(self, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
         """The task as soon as its stream has named it. Until then its key stands for it."""
-        task = yield Aside(listen(self.gateway, claim.handed_over(), call), FIRST_WORD)
+        task = yield Aside(listen(self.gateway, claim, call), FIRST_WORD)
         return task or VideoTask(task_id=claim.key, status="queued", dialect=self.gateway.dialect.name)
 
     def _check_cool_down(self) -> None:

@@ -39,11 +39,12 @@ class More(NamedTuple):
 class Stream(NamedTuple):
     """Send a call whose answer may stream. Granted with a Reply, without body where it is an event stream.
 
-    The events come with each Said.
+    The events come with each Said. After so many seconds of ``silence``, without a byte, it counts as broken off.
     """
 
     call: Call[Any]
     patience: float
+    silence: float
 
 
 class Said(NamedTuple):
