@@ -21,6 +21,7 @@ from sora_tools import (
     Sora,
     SoraToolkit,
     SubmissionUnknownError,
+    TaskFailedError,
 )
 from sora_tools.dialects import DIALECTS
 from sora_tools.events import Seen
@@ -173,6 +174,29 @@ def test_every_manner_of_a_chat_ends_in_a_file(tmp_path: Path, answer: str) -> N
         task = sora.generate(ask, key="k", directory=tmp_path / "films")
         assert task.generations[0].file is not None
         assert (probe(task.generations[0].file).codec, box.creates) == ("h264", 1)
+
+
+@pytest.mark.parametrize("pieces", [1, 4, 30])
+def test_a_key_that_a_chat_quotes_in_pieces_is_masked(tmp_path: Path, pieces: int) -> None:
+    said = f"> ID: `task_01k7dzptgwf2z87wj2c3t36qk0`\n❌ 生成失败: {KEY} may not do this"
+    step = -(-len(said) // pieces)
+
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        chunks = [said[at : at + step] for at in range(0, len(said), step)]
+        events = [{"choices": [{"delta": {"content": chunk}}]} for chunk in chunks]
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        stream = "".join([*lines, "data: [DONE]\n\n"]).encode()
+        connection.reply(stream, content_type="text/event-stream")
+
+    heard: list[Any] = []
+    with RawGateway(answer) as gateway, Sora(**settings(gateway, "chat", tmp_path)) as sora:  # type: ignore[arg-type]
+        with pytest.raises(TaskFailedError) as caught:
+            sora.generate(ask, key="k", on_event=heard.append)
+        row = sora.gateway.ledger.find("k")
+    told = repr((caught.value, caught.value.task, caught.value.task.raw, row.seen, heard))
+    assert KEY not in told
+    assert "may not do this" in told
+    assert KEY.encode() not in (tmp_path / "ledger.sqlite").read_bytes()
 
 
 def test_a_chat_that_breaks_off_is_never_asked_for_again(box: Sandbox, tmp_path: Path) -> None:

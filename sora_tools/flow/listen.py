@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError
+from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError, masked
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, Submission
 from ..schemas import VideoTask
@@ -58,7 +58,9 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
             if listener is None or not listener.accepted:
                 yield from _noted(gateway, claim, "refused" if error.charged == "no" else "unsure", None)
                 raise
-            task = listener.task.model_copy(update={"status": "unknown", "queue_message": error.message})
+            task = _unquoted(gateway, listener.task).model_copy(
+                update={"status": "unknown", "queue_message": error.message}
+            )
         yield from _noted(gateway, claim, "accepted", task)
     yield Ready(task)
     return task
@@ -67,7 +69,7 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
 def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoTask]:
     last: VideoTask | None = None
     while not listener.over and (data := (yield Said(_LONGEST))) is not None:
-        task = resolved(gateway, listener.feed(data))
+        task = _unquoted(gateway, listener.feed(data))
         if not listener.accepted or (last is not None and _same(task, last)):
             continue
         last = task
@@ -75,7 +77,14 @@ def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoT
         yield Tell(Seen(task))
         if listener.named:
             yield Ready(task)
-    return resolved(gateway, listener.finish())
+    return _unquoted(gateway, listener.finish())
+
+
+def _unquoted(gateway: Gateway, task: VideoTask) -> VideoTask:
+    """The task without the key, should the gateway have quoted it, in one piece or in several."""
+    said = task.model_dump_json()
+    clean = masked(said, gateway.settings.secret)
+    return resolved(gateway, task if clean == said else VideoTask.model_validate_json(clean))
 
 
 def _same(one: VideoTask, other: VideoTask) -> bool:
