@@ -20,6 +20,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 FRAMES_PER_SECOND: Final = 30
 """Frames in a second of video. The format never states it; every known body has ``n_frames = 30 * seconds``."""
 
+CARRIED: Final = "data:video/mp4;base64,"
+"""How the address of a video begins that came within the gateway's answer."""
+
 MOST_VARIANTS: Final = 100
 """Variants of one task at most: what a gateway lists beyond would be paid for, and never fetched."""
 

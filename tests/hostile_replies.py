@@ -141,7 +141,7 @@ def failure(message: str = "", code: Any = None, kind: str | None = None) -> dic
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-# --- what gateways are known to say (WIRE.md 2.5, 3.2, 5.5, 6) -----------------------------------------------------
+# --- what gateways are known to say -----------------------------------------------------------------------------
 
 INDEX = b'<!doctype html><html><head><title>One API</title></head><body><div id="root"></div></body></html>'
 CHALLENGE = (

@@ -16,6 +16,7 @@ from raw_gateway import RawGateway
 from sora_tools import (
     AsyncSora,
     BusyError,
+    DownloadError,
     EndpointUnavailableError,
     InvalidRequestError,
     Retry,
@@ -135,6 +136,21 @@ def test_a_video_in_a_bucket_is_fetched_there_without_the_key(drive: Drive, tmp_
     ((_, path, headers),) = bucket.requests
     assert path == f"/{task.task_id}.mp4"
     assert "authorization" not in headers
+
+
+@pytest.mark.parametrize("carried", [b64encode(FILM).decode(), "not base64!"])
+def test_a_video_in_the_answer_itself_is_saved_from_there(drive: Drive, tmp_path: Path, carried: str) -> None:
+    class Carrying(SGLang):
+        def look(self, connection: Any, job: dict[str, Any]) -> None:
+            connection.reply({**job, "data": [{"b64_json": carried}]} if job["status"] == "completed" else job)
+
+    with Carrying() as server:
+        if carried == "not base64!":
+            with pytest.raises(DownloadError, match="cannot be decoded"):
+                drive(server.base_url, "generate", VIDEO, directory=tmp_path)
+            return
+        task = drive(server.base_url, "generate", VIDEO, directory=tmp_path)
+    assert task.generations[0].file.read_bytes() == FILM
 
 
 def test_a_video_whose_file_is_late_is_waited_for(drive: Drive, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..errors import InvalidRequestError
-from ..schemas import FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskPage, VideoRequest, VideoTask
+from ..schemas import CARRIED, FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskPage, VideoRequest, VideoTask
 from ..wire import Call, Dialect, Reply, Upload, any_json, opened, poll_after, typeid_time, unreadable
 from .asking import segment
 from .reading import (
@@ -323,6 +323,9 @@ def _generations(raw: Json, task_id: str) -> tuple[Generation, ...]:
         "thumbnail_url": usable(raw.get("thumbnail_url")),
     }
     told = addresses(raw)
+    carried = first_text(*(each.get("b64_json") for each in objects(raw.get("data"))[:1]))
+    if not told and carried is not None:
+        return (Generation(url=CARRIED + carried, **facts),)
     if not told:
         return (Generation(generation_id=task_id, url=f"{_at(task_id)}/content", needs_key=True, **facts),)
     return tuple(Generation(url=url, expires_at=expiry(url), **facts) for url in told)

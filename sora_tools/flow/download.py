@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+from base64 import b64decode
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..addresses import joined, origin
 from ..errors import ConfigurationError, DownloadError, SoraError, WaitTimeoutError, masked
 from ..events import Downloading, Saved
 from ..parts import Part, is_whole_film, validator_of
-from ..schemas import Generation, VideoTask
+from ..schemas import CARRIED, Generation, VideoTask
 from ..wire import Reply, typeid_time
 from .exchange import Gateway, persist, unquoted
 from .look import note_end, query, successful
@@ -144,18 +145,37 @@ def _fetch(gateway: Gateway, task: VideoTask, generation: Generation, path: Path
 
 
 def _stream(gateway: Gateway, task_id: str, url: str, part: Part, deadline: float) -> Flow[None]:
+    if url.startswith(CARRIED):
+        total: int | None = yield from _unpacked(gateway, url, part)
+    else:
+        total = yield from _fetched(gateway, task_id, url, part, deadline)
+    yield from _check(gateway, part, total)
+    yield Do(part.settle)
+    yield Tell(Saved(task_id, part.path, part.size))
+
+
+def _unpacked(gateway: Gateway, url: str, part: Part) -> Flow[int]:
+    """Write down a video that came within the answer, and say how long it is."""
+    try:
+        film = b64decode(url.removeprefix(CARRIED), validate=True)
+    except ValueError as error:
+        raise DownloadError("The video in the gateway's answer cannot be decoded.", retryable=False) from error
+    yield Do(part.begin, (None,))
+    yield from _fits(gateway, part, len(film))
+    yield Do(part.write, (film,))
+    return len(film)
+
+
+def _fetched(gateway: Gateway, task_id: str, url: str, part: Part, deadline: float) -> Flow[int | None]:
+    """Write down what the address serves, and say how much was announced."""
     yield Do(part.resume)
     reply = yield from _opened(gateway, url, part, deadline)
     if part.size and not _continues(reply, part):
         yield Do(part.discard)
         reply = yield from _opened(gateway, url, part, deadline)
     if reply.status == 416:
-        total: int | None = part.size
-    else:
-        total = yield from _received(gateway, task_id, reply, part, deadline)
-    yield from _check(gateway, part, total)
-    yield Do(part.settle)
-    yield Tell(Saved(task_id, part.path, part.size))
+        return part.size
+    return (yield from _received(gateway, task_id, reply, part, deadline))
 
 
 def _received(gateway: Gateway, task_id: str, reply: Reply, part: Part, deadline: float) -> Flow[int | None]:

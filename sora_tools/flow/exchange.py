@@ -27,7 +27,7 @@ from ..errors import (
 from ..events import Retrying
 from ..ledger import Ledger
 from ..retry import Retry
-from ..schemas import Failure, Generation, TaskPage, VideoTask
+from ..schemas import CARRIED, Failure, Generation, TaskPage, VideoTask
 from ..wire import Call, Dialect, Reply, Route, dated
 from .wishes import Flow, Send, Sleep, Tell, Wish
 
@@ -227,8 +227,8 @@ def resolved(gateway: Gateway, answer: T) -> T:
 
 def _made_whole(gateway: Gateway, generation: Generation) -> Generation:
     def whole(url: str | None) -> str | None:
-        if url is None:
-            return None
+        if url is None or url.startswith(CARRIED):
+            return url
         absolute = joined(f"{gateway.settings.base_url}/", url)
         return absolute if absolute and gateway.settings.fetchable(absolute) else None
 
