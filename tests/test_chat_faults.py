@@ -15,7 +15,7 @@ from fault_scenes import KEY, VIDEO, cancelled, interrupted, left_behind
 from fault_table import COLOURS, LOST
 from raw_gateway import Connection, RawGateway
 
-from sora_tools import AsyncSora, Retry, Sora, SoraError, TaskNotFoundError
+from sora_tools import AsyncSora, Retry, Sora, SoraError, TaskNotFoundError, WaitTimeoutError
 from sora_tools.ledger.sqlite import MemoryLedger
 
 TASK = "task_01jzbwm3t0e8hs9b7rkf3m2q5x"
@@ -214,6 +214,16 @@ def test_a_stream_that_hangs_before_its_first_event_is_unknown(chats: Chats) -> 
         assert (told.code, told.charged, chats.state) == (LOST, "unknown", "unsure")
         assert chats.create(gateway.base_url).code == LOST
     assert gateway.posts == 1
+
+
+@pytest.mark.parametrize(("said", "charged"), [((), "unknown"), ((NAMED,), "yes")])
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_in_vain_is_told_what_is_known_of_the_money(said: tuple[bytes, ...], charged: str) -> None:
+    with Scripted(hangs(*said)) as gateway, Sora(**Chats("sync", MemoryLedger()).settings(gateway.base_url)) as sora:
+        sora.create(VIDEO, key=KEY)
+        with pytest.raises(WaitTimeoutError) as caught:
+            sora.wait(KEY, timeout=0.1)
+        assert caught.value.charged == charged
 
 
 @pytest.mark.usefixtures("impatient")

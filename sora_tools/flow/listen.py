@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import SoraError, SubmissionUnknownError, TaskNotFoundError, masked
+from ..errors import Charged, SoraError, SubmissionUnknownError, TaskNotFoundError, masked
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, Submission
 from ..schemas import VideoTask
@@ -113,6 +113,12 @@ def _noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None) -
 
 def _told(task: VideoTask) -> Mapping[str, Any]:
     return task.model_dump(mode="json", exclude={"raw"})
+
+
+def paid(gateway: Gateway, name: str) -> Flow[Charged]:
+    """What has been heard of a task's money."""
+    row: Submission | None = yield Do(gateway.ledger.named, (gateway.settings.origin, name))
+    return "unknown" if row is None or row.task_id is None else "yes"
 
 
 def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:

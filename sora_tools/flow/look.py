@@ -29,7 +29,7 @@ from ..ledger import Submission
 from ..schemas import TaskPage, VideoTask, shortened
 from ..wire import typeid_time
 from .exchange import Gateway, ask, exchange, persist
-from .listen import heard
+from .listen import heard, paid
 from .reconcile import RECONCILE, reconcile
 from .wishes import ALONE, NO_NEWS, Do, Flow, Look, Silence, Sleep, Tell
 
@@ -162,7 +162,8 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
                 return news
         never_reached = last is None and isinstance(trouble, NotSentError)  # it is down, and not merely away
         if gateway.clock() >= (min(deadline, start + gateway.retry.budget) if never_reached else deadline):
-            raise _timed_out(task_id, timeout, last, trouble, vouched)
+            charged = yield from _charged(gateway, task_id, last, vouched)
+            raise _timed_out(task_id, timeout, last, trouble, charged)
         pause = _pause(gateway, gateway.clock() - start, last)
 
 
@@ -171,6 +172,13 @@ def _vouched(gateway: Gateway, submission: Submission | None) -> Charged | None:
     if gateway.dialect.tells_once:
         return None
     return "yes" if submission is not None else "unknown"
+
+
+def _charged(gateway: Gateway, task_id: str, last: VideoTask | None, vouched: Charged | None) -> Flow[Charged]:
+    """What is known of a task's money at the end of a wait: what a gateway has shown exists."""
+    if vouched is None:
+        return (yield from paid(gateway, task_id))
+    return vouched if last is None else "yes"
 
 
 def successful(task: VideoTask) -> VideoTask:
@@ -366,7 +374,7 @@ def _not_shown_yet(task_id: str, gateway: Gateway) -> VideoTask:
 
 
 def _timed_out(
-    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, vouched: Charged | None
+    task_id: str, timeout: float, last: VideoTask | None, trouble: SoraError | None, charged: Charged
 ) -> SoraError:
     if last is None and trouble is not None:
         return trouble
@@ -374,7 +382,7 @@ def _timed_out(
         return WaitTimeoutError(
             f"No look at the task was answered in {timeout:g} s.",
             hint="Look again later with the same task id, and do not create it again.",
-            charged=vouched or "unknown",
+            charged=charged,
             task_id=task_id,
         )
     progress = "" if last.progress is None else f", {last.progress:.0%} done"
@@ -382,6 +390,7 @@ def _timed_out(
     return WaitTimeoutError(
         f"The task had not ended after {timeout:g} s ({last.status}{progress}).{since}",
         hint="It goes on at the gateway: look again later with the same task id, and do not create it again.",
+        charged=charged,
         task=last,
         task_id=task_id,
     )
