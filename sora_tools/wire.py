@@ -315,7 +315,7 @@ def _task_named(value: Any, depth: int = 3) -> str | None:
         return next((found for each in value[:10] if (found := _task_named(each, depth - 1)) is not None), None)
     if not isinstance(value, dict) or not depth:
         return None
-    for name in ("task_id", "taskId", "id"):
+    for name in ("task_id", "taskId", "id", "video_id"):
         if isinstance(value.get(name), str | int) and value[name]:
             return str(value[name])
     inner = (value.get(name) for name in ("data", "task", "result", "payload", "video"))
@@ -472,7 +472,7 @@ def _enveloped(reply: Reply, route: Route, value: Any) -> _Refusal | None:
     """The refusal inside a 2xx answer, where it is one."""
     if not isinstance(value, dict):
         return None
-    named = bool(value.get("id") or value.get("task_id"))
+    named = bool(value.get("id") or value.get("task_id") or value.get("video_id"))
     failed = (
         value.get("success") is False
         or (_says_something(value.get("error")) and not (named and "status" in value))

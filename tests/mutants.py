@@ -248,15 +248,15 @@ MUTANTS: Final = (
         (
             Edit(
                 "dialects/chat_reader.py",
-                "if not self.accepted:\n            self._refusal",
-                "if True:\n            self._refusal",
+                "if not self.accepted:\n            spoke",
+                "if True:\n            spoke",
             ),
         ),
         ("test_chat_dialect.py::test_an_error_after_the_task_has_shown_itself_is_the_tasks_failure",),
     ),
     Mutant(
         "an error in a chat is free though something was said",
-        (Edit("dialects/chat_reader.py", 'charged="unknown" if self._has_spoken else None', "charged=None"),),
+        (Edit("dialects/chat_reader.py", 'charged="unknown" if spoke else None', "charged=None"),),
         ("test_chat_dialect.py::test_an_error_before_the_task_has_shown_itself_is_a_refusal",),
     ),
     Mutant(

@@ -740,3 +740,49 @@ def test_every_size_and_length_has_a_name_of_the_first_family(width, height, n_f
     request = VideoRequest(prompt="fly", width=width, height=height, n_frames=n_frames)
     name = (CHAT.create(request, KEY).body or {})["model"]
     assert re.fullmatch(r"sora-(1:1|16:9|9:16)-(480|720|1080)p-(5|10|15|20)s", name)
+
+
+LATER = {"code": "server_busy", "message": "later"}
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        {"status": "processing", "progress": 30},
+        {"choices": [{"delta": {"reasoning": "Task accepted, generating 30%"}}]},
+        {"choices": [{"delta": {"status": "queued"}}]},
+    ],
+)
+def test_a_refusal_after_any_sign_of_life_is_not_free(earlier: dict[str, Any]):
+    reader = ChatReader("k")
+    reader.feed(json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", **earlier}))
+    with pytest.raises(SoraError) as caught:
+        reader.feed(json.dumps({"error": LATER}))
+    assert caught.value.charged == "unknown"
+
+
+def test_a_refusal_after_nothing_but_the_form_is_free():
+    reader = ChatReader("k")
+    begun = {
+        "id": "chatcmpl-1",
+        "created": 1,
+        "model": "sora",
+        "choices": [{"index": 0, "delta": {"role": "assistant"}}],
+    }
+    reader.feed(json.dumps(begun))
+    with pytest.raises(SoraError) as caught:
+        reader.feed(json.dumps({"error": LATER}))
+    assert caught.value.charged == "no"
+
+
+def test_what_stands_beside_an_error_was_said():
+    reader = ChatReader("k")
+    said = "```html\n<video src='https://cdn.test/v.mp4'></video>\n```"
+    reader.feed(json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}], "error": LATER}))
+    assert reader.finish().generations[0].url == "https://cdn.test/v.mp4"
+
+
+def test_a_model_or_a_word_in_the_prompt_is_no_tasks_name():
+    reader = ChatReader("k")
+    reader.feed(json.dumps({"choices": [{"delta": {"content": "模型 ID: `sora-2` and ID: `A17` "}}]}))
+    assert not reader.named

@@ -16,7 +16,9 @@ from scripted_model import ScriptedModel
 
 from sora_tools import (
     AsyncSora,
+    AuthenticationError,
     EndpointUnavailableError,
+    NotSentError,
     Retry,
     Sora,
     SoraToolkit,
@@ -200,7 +202,7 @@ def test_a_key_that_a_chat_quotes_in_pieces_is_masked(tmp_path: Path, pieces: in
 
 
 def test_a_chat_that_breaks_off_is_never_asked_for_again(box: Sandbox, tmp_path: Path) -> None:
-    box.script("create", "stream_cut")
+    box.script("create", "stream_cut", pieces=3)
     with Sora(**settings(box, "chat", tmp_path)) as sora:
         with pytest.raises(SubmissionUnknownError, match="broke off") as caught:
             sora.generate(ask, key="k")
@@ -263,6 +265,70 @@ def test_another_format_is_tried_where_nothing_can_have_been_accepted(tmp_path: 
             assert (task.dialect, task.status, box.creates) == ("generations", "succeeded", 1)
         with Sora(**given) as sora:
             assert sora.query("k").dialect == "generations", "it is looked up in the format it was created in"
+
+
+def test_a_fallback_may_name_the_first_format_too(tmp_path: Path) -> None:
+    with Sandbox(world=World(speed=20, formats=("generations",))) as box:
+        given = settings(box, "unified", tmp_path, fallback=["generations", "unified"])
+        with Sora(**given) as sora:
+            assert sora.generate(ask, key="k").dialect == "generations"
+
+
+def test_what_was_created_in_one_format_is_looked_up_in_it_after_another_was_found_out(tmp_path: Path) -> None:
+    with Sandbox(world=World(speed=20)) as box:
+        with Sora(**settings(box, "unified", tmp_path, model="sora-2")) as sora:
+            sora.create(ask, key="k")
+        box.world.formats = frozenset({"unified", "videos"})
+        with Sora(**settings(box, "auto", tmp_path, model="sora-2")) as sora:
+            assert sora.create(ask, key="other").dialect == "videos"
+            assert sora.wait("k", timeout=30).dialect == "unified"
+            assert sora.gateway.speaking("backend").dialect.name == "backend"
+
+
+def test_a_format_is_not_guessed_while_others_are_unclear(box: Sandbox, tmp_path: Path) -> None:
+    for route in ("list", "look"):
+        box.script(route, "bad_gateway", times=20)
+    with Sora(**settings(box, "auto", tmp_path)) as sora:
+        with pytest.raises(NotSentError, match="could not be found out"):
+            sora.create(ask)
+        box.world.clear()
+        assert sora.generate(ask).dialect == "backend"
+
+
+def test_a_refused_key_is_that_where_the_format_is_to_be_found_out(tmp_path: Path) -> None:
+    with (
+        Sandbox(world=World(keys=["another"])) as box,
+        Sora(**settings(box, "auto", tmp_path)) as sora,
+        pytest.raises(AuthenticationError),
+    ):
+        sora.create(ask)
+
+
+def test_without_a_ledger_a_chat_is_followed_all_the_same(box: Sandbox, tmp_path: Path) -> None:
+    with Sora(**settings(box, "chat", tmp_path, ledger="off")) as sora:
+        assert sora.generate(ask, directory=tmp_path / "films").generations[0].file is not None
+
+
+def test_a_chat_cut_off_after_its_video_has_it(tmp_path: Path) -> None:
+    said = "```html\n<video src='https://cdn.test/1.mp4' controls></video>\n```"
+
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        event = f"data: {json.dumps({'choices': [{'delta': {'content': said}}]})}\n\n".encode()
+        head = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        connection.raw.sendall(head + b"%x\r\n%s\r\n" % (len(event), event))
+        connection.close()
+
+    with RawGateway(answer) as gateway, Sora(**settings(gateway, "chat", tmp_path)) as sora:  # type: ignore[arg-type]
+        task = sora.generate(ask, key="k")
+    assert (task.status, task.generations[0].url) == ("succeeded", "https://cdn.test/1.mp4")
+
+
+def test_a_deletion_whose_answer_was_lost_is_done(box: Sandbox, tmp_path: Path) -> None:
+    with Sora(**settings(box, "videos", tmp_path)) as sora:
+        task_id = sora.create(ask, key="k").task_id
+        box.script("delete", "reset", accept=True)
+        sora.delete(task_id)
+        assert sora.gateway.ledger.find("k").outcome == "cancelled"
 
 
 def test_a_lost_create_is_not_tried_in_another_format(box: Sandbox, tmp_path: Path) -> None:

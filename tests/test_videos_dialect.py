@@ -89,11 +89,14 @@ def test_what_is_made_other_than_asked_for_is_said():
         {"sdedit": {"amount": 1, "source_generation_id": "gen_1"}},
         {"inpaint_items": [{"url": "https://a.test/1.png"}, {"url": "https://a.test/2.png"}]},
         {"operation": "remix"},
+        {"inpaint_items": [{"generation_id": "video_1"}]},
+        {"inpaint_items": [{"url": "https://a.test/1.png", "frame_index": 30}]},
+        {"operation": "remix", "n_variants": 2, "inpaint_items": [{"generation_id": "video_1"}]},
         {"operation": "remix", "inpaint_items": [{"url": "https://a.test/1.png"}]},
     ],
 )
 def test_what_the_format_cannot_say_is_refused_unsent(fields: dict[str, Any]):
-    with pytest.raises(InvalidRequestError, match=f"^{next(iter(fields))}|^inpaint_items") as caught:
+    with pytest.raises(InvalidRequestError, match=f"^({'|'.join(fields)}|inpaint_items)") as caught:
         call(**fields)
     assert (caught.value.charged, "Nothing was sent" in caught.value.hint) == ("no", True)
 
@@ -101,6 +104,9 @@ def test_what_the_format_cannot_say_is_refused_unsent(fields: dict[str, Any]):
 def test_a_remix_goes_to_the_video_it_is_made_of():
     remix = call(operation="remix", inpaint_items=[{"generation_id": "sora-2:task_1"}])
     assert (remix.path, remix.body) == ("/v1/videos/sora-2%3Atask_1/remix", {"prompt": "fly man"})
+    request = VideoRequest(prompt="x", operation="remix", inpaint_items=[{"generation_id": "video_1"}])
+    assert "a remix has those of the video" in VIDEOS.adjusted(request)[0]
+    assert VIDEOS.expected(request.body()) == {"prompt": "x"}
 
 
 UNREAD = [
@@ -115,6 +121,8 @@ READ = [
     reply({"error": {"message": "prompt violates our policy"}}, 400),
     reply("", 500),
     reply({"detail": "multipart"}, 503),
+    reply(job(status="failed", error={"message": "unsupported content type image/avif"}), 400),
+    reply({"video_id": "video_1"}, 415),
 ]
 
 
@@ -273,6 +281,13 @@ def test_a_time_is_read_in_seconds_milliseconds_and_words(created_at: Any):
 def test_nothing_but_id_and_status_need_be_there():
     task = looked({"id": ID, "status": "in_progress"})
     assert (task.progress, task.created_at, task.request) == (None, None, None)
+
+
+def test_a_refusal_that_names_its_task_is_of_unknown_fate():
+    for status in (200, 503):
+        with pytest.raises(SoraError) as caught:
+            call().read(reply({"video_id": "v1", "error": {"code": "server_busy", "message": "later"}}, status))
+        assert caught.value.charged == "unknown"
 
 
 def test_a_task_nobody_knows_is_not_found():

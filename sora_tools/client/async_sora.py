@@ -322,10 +322,11 @@ class AsyncSora(Client):
                 request = http.build_request(**self._listening(wish, left.note_later))
                 response = await http.send(request, stream=True)
                 streams.push_async_callback(response.aclose)
-                body = bytearray()
+                body, whole = bytearray(), response.is_stream_consumed
                 if not is_event_stream(response):
                     async for chunk in received_later(response):
                         grow(body, chunk, most)
+                    body = bytearray(decoded(bytes(body), response, most, whole=whole))
         if is_event_stream(response):
             run.said = events(response, most).aiter_sse()
         return reply(response, bytes(body))

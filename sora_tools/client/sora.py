@@ -16,7 +16,7 @@ import httpx
 
 from .. import flow as flows
 from ..addresses import origin
-from ..errors import NotSentError
+from ..errors import LostReplyError, NotSentError
 from ..flow import (
     NO_NEWS,
     Aside,
@@ -370,8 +370,11 @@ class Sora(Client):
             case Stream():
                 return self._stream(wish, run, streams)
             case Said(patience):
-                with translated(Left(started=True)):
-                    said = _bounded(lambda: next(run.said, None), patience)
+                try:
+                    with translated(Left(started=True)):
+                        said = _bounded(lambda: next(run.said, None), patience)
+                except NotSentError as error:  # no thread to read it with: the create left long ago
+                    raise LostReplyError(error.message) from error
                 return None if said is None else said.data
             case Aside(flow, patience):
                 if run.unwanted:
@@ -393,11 +396,15 @@ class Sora(Client):
 
         def work() -> tuple[httpx.Response, bytes]:
             response = http.send(http.build_request(**self._listening(wish, left.note)), stream=True)
-            body = bytearray()
+            body, whole = bytearray(), response.is_stream_consumed
             for chunk in () if is_event_stream(response) else received(response):
                 left.check_wanted()
                 grow(body, chunk, most)
-            return response, bytes(body)
+            if left.given_up:
+                response.close()
+            if is_event_stream(response):
+                return response, b""
+            return response, decoded(bytes(body), response, most, whole=whole)
 
         with translated(left):
             response, body = _bounded(work, wish.patience)

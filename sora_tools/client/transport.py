@@ -51,6 +51,7 @@ class Heard:
     """A response as httpx-sse reads it: as text, up to so many characters in all."""
 
     def __init__(self, response: httpx.Response, most: int) -> None:
+        response.encoding = "utf-8"  # as the form has it, whatever a header says
         self.headers, self._response = response.headers, response
         self._most, self._left = most, most
 

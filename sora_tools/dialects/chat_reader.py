@@ -24,6 +24,9 @@ from .reading import expiry, failure_kind, members, moment, objects, text, usabl
 
 _NAME: Final = "chat"
 _OVER: Final = "[DONE]"
+_FORM: Final = frozenset(("id", "object", "created", "model", "system_fingerprint", "service_tier", "role", "index"))
+"""Members that every event of a chat has, whatever it says."""
+
 _NEVER: Final = "Look for the video at the gateway, and do not create it again."
 
 
@@ -43,6 +46,7 @@ class ChatReader:
         self._url: str | None = None
         self._created_at: datetime | None = None
         self._reason: str | None = None
+        self._is_begun = False
         self._is_done = False
         self._refusal: SoraError | None = None
         self._failure: Failure | None = None
@@ -188,9 +192,15 @@ class ChatReader:
         if not chunk:
             return
         self._learn(chunk)
-        if (error := self._error_in(chunk)) is not None:
+        error = self._error_in(chunk)
+        if error is None or chunk.get("choices") or chunk.get("message"):  # what stands beside an error was said, too
+            self._told_more(chunk)
+        if error is not None:
             self._stop(error, chunk)
             return
+        self._is_begun = self._is_begun or _says_more(chunk)
+
+    def _told_more(self, chunk: Mapping[str, Any]) -> None:
         self._created_at = self._created_at or moment(chunk.get("created"))
         self._offer(address_in(chunk))
         choice = next(iter(objects(chunk.get("choices"))), {})
@@ -246,10 +256,20 @@ class ChatReader:
             return
         self._task_id = self._task_id or error.task_id
         if not self.accepted:
-            self._refusal = error.about(key=self._key, charged="unknown" if self._has_spoken else None)
+            spoke = self._has_spoken or self._is_begun
+            self._refusal = error.about(key=self._key, charged="unknown" if spoke else None)
             raise self._refusal
         inner = members(chunk.get("error"))
         code = text(inner.get("code")) or text(chunk.get("code"))
         said = text(inner.get("message")) or text(chunk.get("error")) or text(chunk.get("message")) or error.message
         kind = failure_kind(f"{code} {worded(inner.get('type'))} {worded(said)}")
         self._failure = Failure(kind=kind, message=worded(said), code=worded(code, 100) if code else None)
+
+
+def _says_more(value: Any) -> bool:
+    """Whether an event says anything beyond that an answer of this form begins."""
+    if isinstance(value, dict):
+        return any(_says_more(inner) for name, inner in value.items() if name not in _FORM)
+    if isinstance(value, list):
+        return any(map(_says_more, value))
+    return value not in (None, "", False, 0)

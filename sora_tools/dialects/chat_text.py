@@ -37,7 +37,10 @@ _DECOYS: Final = ("/web/task_", "/source/task_")
 """Pages about a task, which gateways link to while it is made."""
 
 _OPENINGS: Final = r"(?m)^[ \t]*(?:```\w*[ \t]*)?\{"
-_NAMES: Final = r"(?<![0-9A-Za-z_])(?:(task_[0-9A-Za-z]{20,64})[^0-9A-Za-z_]|ID[:：] ?`([\w:.-]{1,128})`)"
+_NAMES: Final = (
+    r"(?<![0-9A-Za-z_])(?:(task_[0-9A-Za-z]{20,64})[^0-9A-Za-z_]"
+    r"|ID[:：] ?`((?:[\w.-]{1,64}:)?(?:task|video|gen|job)_[\w:.-]{1,128})`)"
+)
 _AMOUNTS: Final = (
     r"(?<![0-9A-Za-z_./%=&?+-])([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%"
     r"|进度 ?[:：]? ?([0-9]{1,3}(?:\.[0-9]{1,6})?)(?:\.\.|\.?[^0-9.])"

@@ -20,9 +20,19 @@ from functools import partial
 from typing import Any, Final
 
 from ..errors import InvalidRequestError
-from ..schemas import CARRIED, FRAMES_PER_SECOND, Failure, Generation, RequestEcho, TaskPage, VideoRequest, VideoTask
+from ..schemas import (
+    CARRIED,
+    FRAMES_PER_SECOND,
+    Failure,
+    Generation,
+    InpaintItem,
+    RequestEcho,
+    TaskPage,
+    VideoRequest,
+    VideoTask,
+)
 from ..wire import Call, Dialect, Reply, Upload, any_json, opened, poll_after, typeid_time, unreadable
-from .asking import segment
+from .asking import prompt_and_images, segment
 from .reading import (
     MOST_LISTED,
     addresses,
@@ -89,23 +99,27 @@ class Videos(Dialect):
 
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """Where the nearest length or size is made in place of the one asked for."""
-        if _frames_given(request.extra):
-            return ()
+        if request.operation == "remix":
+            return ("width, height, n_frames, model: a remix has those of the video that it is made of.",)
         asked = request.width, request.height
         seconds, size = _fitted(request.model, request.n_frames, *asked)
         told = []
-        if seconds * FRAMES_PER_SECOND != request.n_frames:
+        if seconds * FRAMES_PER_SECOND != request.n_frames and not _frames_given(request.extra):
             told.append(
                 f"n_frames: {seconds} s are made where {request.n_frames / FRAMES_PER_SECOND:g} s were asked for."
             )
-        if size != asked:
+        if size != asked and "size" not in request.extra:
             told.append(f"width, height: {size[0]}x{size[1]} is made where {asked[0]}x{asked[1]} was asked for.")
         return tuple(told)
 
     def expected(self, body: Json) -> Json:
         """The text and size that a list shows, as they were sent."""
         seconds, (width, height) = _fitted(body.get("model"), body["n_frames"], body["width"], body["height"])
-        shown = {"prompt": body.get("prompt"), "width": width, "height": height}
+        shown: dict[str, Any] = {"prompt": body.get("prompt")}
+        if body.get("operation") == "remix":
+            return shown
+        if "size" not in body:
+            shown.update(width=width, height=height)
         return shown if _frames_given(body) else {**shown, "n_frames": seconds * FRAMES_PER_SECOND}
 
     def located(self, reply: Reply) -> str | None:
@@ -121,41 +135,35 @@ class Videos(Dialect):
 
 def _asked(request: VideoRequest) -> tuple[str, dict[str, Any]]:
     """Path and JSON body of a create."""
-    for field, given, allowed in (
-        ("operation", request.operation, ("simple_compose", "remix")),
-        ("n_variants", request.n_variants, (1,)),
-        ("actions", None if request.actions is None else "a list", (None,)),
-        ("sdedit", None if request.sdedit is None else "an object", (None,)),
-    ):
-        if given not in allowed:
-            raise InvalidRequestError(
-                f"{field}: {given!r} was given; the videos format has {' and '.join(map(repr, allowed))} only.",
-                hint="Nothing was sent.",
-            )
-    model = {} if request.model is None else {"model": request.model}
-    sources = [item for item in request.inpaint_items if item.url or item.generation_id]
-    if len(sources) > 1:
-        raise InvalidRequestError(
-            f"inpaint_items: {len(sources)} were given; the videos format takes one.", hint="Nothing was sent."
-        )
     if request.operation == "remix":
-        if not sources or not sources[0].generation_id:
-            raise InvalidRequestError(
-                "inpaint_items: a remix in the videos format needs the task id of a finished video as generation_id.",
-                hint="Nothing was sent.",
-            )
-        return f"{_at(sources[0].generation_id)}/remix", {"prompt": request.prompt, **request.extra}
+        return f"{_at(_source(request))}/remix", {"prompt": request.prompt, **request.extra}
+    prompt, images = prompt_and_images(request, Videos.name)
+    if len(images) > 1:
+        raise InvalidRequestError(
+            f"inpaint_items: {len(images)} were given; the videos format takes one.", hint="Nothing was sent."
+        )
     seconds, (width, height) = _fitted(request.model, request.n_frames, request.width, request.height)
-    length = {} if _frames_given(request.extra) else {"seconds": str(seconds)}
-    image = {"input_reference": {"image_url": sources[0].url}} if sources and sources[0].url else {}
     return PATH, {
-        **model,
-        "prompt": request.prompt,
-        **length,
+        **({} if request.model is None else {"model": request.model}),
+        "prompt": prompt,
+        **({} if _frames_given(request.extra) else {"seconds": str(seconds)}),
         "size": f"{width}x{height}",
-        **image,
+        **({"input_reference": {"image_url": images[0]}} if images else {}),
         **request.extra,
     }
+
+
+def _source(request: VideoRequest) -> str:
+    """The task id of the video that a remix is made of."""
+    prompt_and_images(request.model_copy(update={"operation": "simple_compose", "inpaint_items": ()}), Videos.name)
+    given = [item for item in request.inpaint_items if item != InpaintItem()]
+    if len(given) != 1 or given[0] != InpaintItem(generation_id=given[0].generation_id):
+        raise InvalidRequestError(
+            "inpaint_items: a remix in the videos format takes one item, with the task id of a finished video as its "
+            "generation_id and nothing else.",
+            hint="Nothing was sent.",
+        )
+    return given[0].generation_id or ""
 
 
 def _frames_given(extra: Json) -> bool:
@@ -195,10 +203,10 @@ def _as_form(path: str, body: Json, headers: Mapping[str, str], reply: Reply) ->
 
 def _is_unread(reply: Reply) -> bool:
     """Whether a refusal is of the encoding: 415, or a member that was sent is called missing."""
-    if reply.status == 415:
+    if reply.status == 415 and next(_named(any_json(reply)), None) is None:
         return True
-    if reply.status not in (400, 422):
-        return False
+    if reply.status not in (400, 422) or next(_named(any_json(reply)), None) is not None:
+        return False  # what names a job may have been read all the same
     detail = members(any_json(reply)).get("detail")
     missing = any(
         each.get("type") == "missing" and isinstance(each.get("loc"), list) and each["loc"][-1:] == ["prompt"]

@@ -101,12 +101,15 @@ class Gateway:
     def __post_init__(self) -> None:
         self.cool_down = CoolDown(self.clock)
         self.undecided = self.auto
-        self._in_formats.setdefault(self.dialect.name, self)
 
     @property
     def configured(self) -> str:
         """What its format is called where it was set: keys are made of that, so that finding out changes none."""
         return "auto" if self.auto else self.dialect.name
+
+    def decide(self, name: str) -> None:
+        """Speak the format of that name from now on: it was found out."""
+        self.dialect, self.undecided = self.speaking(name).dialect, False
 
     def speaking(self, name: str) -> Gateway:
         """The same gateway in the format of that name; as it is where nobody here knows the name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import Charged, SoraError, SubmissionUnknownError, TaskNotFoundError, masked
+from ..errors import Charged, LostReplyError, SoraError, SubmissionUnknownError, TaskNotFoundError, masked
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, Submission
 from ..schemas import VideoTask
@@ -68,8 +68,14 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
 
 def _followed(gateway: Gateway, claim: Claim, listener: Listener) -> Flow[VideoTask]:
     last: VideoTask | None = None
-    while not listener.over and (data := (yield Said(_LONGEST))) is not None:
-        task = _unquoted(gateway, listener.feed(data))
+    while not listener.over:
+        try:
+            data = yield Said(_LONGEST)
+        except LostReplyError:  # cut off: what was said by then decides
+            break
+        if data is None:
+            break
+        task = _unquoted(gateway, listener.feed(masked(data, gateway.settings.secret)))
         if not listener.accepted or (last is not None and _same(task, last)):
             continue
         last = task
@@ -141,6 +147,9 @@ def heard(gateway: Gateway, name: str) -> Flow[VideoTask]:
         return seen
     if (yield Do(gateway.ledger.under_way, (row.key,))):
         return seen or VideoTask(task_id=row.task_id or row.key, status="queued", dialect=row.dialect)
+    row = (yield Do(gateway.ledger.find, (row.key,))) or row  # it may have ended between the two questions
+    if row.seen is not None and (seen := VideoTask.model_validate(row.seen)).ended:
+        return seen
     raise SubmissionUnknownError(
         "The answer that told of this create broke off, and its format says nothing twice.",
         hint="Do not create it again. Look for the video at the gateway.",

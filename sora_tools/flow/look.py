@@ -130,6 +130,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     """
     start = gateway.clock()
     deadline = start + checked_timeout(timeout)
+    home = gateway
     gateway, task_id, submission = yield from identify(gateway, task_id, deadline + LAST_LOOK)
     visible = _visible(task_id, submission, gateway.now() + UNVOUCHED)
     vouched = _vouched(gateway, submission)
@@ -138,7 +139,7 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
     pause = 0.0
     while True:
         left = max(0.0, deadline - gateway.clock())
-        news: VideoTask | SoraError | Silence = yield Look(task_id, min(pause, left), left + LAST_LOOK)
+        news = yield from _news(gateway, home, task_id, min(pause, left), left + LAST_LOOK)
         if news is ALONE:
             try:
                 news = yield from look(gateway, task_id, deadline + LAST_LOOK)
@@ -165,6 +166,17 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
             charged = yield from _charged(gateway, task_id, last, vouched)
             raise _timed_out(task_id, timeout, last, trouble, charged)
         pause = _pause(gateway, gateway.clock() - start, last)
+
+
+def _news(
+    gateway: Gateway, home: Gateway, task_id: str, pause: float, patience: float
+) -> Flow[VideoTask | SoraError | Silence]:
+    """What the shared looks say. They are made in the configured format; tasks of another are looked at alone."""
+    if gateway is home:
+        news: VideoTask | SoraError | Silence = yield Look(task_id, pause, patience)
+        return news
+    yield Sleep(pause)
+    return ALONE
 
 
 def _vouched(gateway: Gateway, submission: Submission | None) -> Charged | None:

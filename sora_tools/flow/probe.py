@@ -16,6 +16,7 @@ from ..errors import (
     BusyError,
     EndpointUnavailableError,
     InvalidRequestError,
+    NotSentError,
     QuotaError,
     SoraError,
     TaskNotFoundError,
@@ -105,16 +106,30 @@ def decided(gateway: Gateway, flow: Flow[T]) -> Flow[T]:
 
     Raises:
         EndpointUnavailableError: It serves none. Nothing was sent that costs anything.
+        AuthenticationError: It does not accept the key.
+        NotSentError: It was not reached, or failed, so that nothing is known.
     """
     if gateway.undecided:
         found = yield from probe(gateway)
-        if not found.live:
-            states = "; ".join(f"{each.dialect}: {each.state} ({each.evidence.rstrip('.')})" for each in found.formats)
-            raise EndpointUnavailableError(
-                f"The gateway serves no format that is known here: {states}", hint=" ".join(found.advice), charged="no"
-            )
-        gateway.dialect, gateway.undecided = gateway.speaking(found.live[0]).dialect, False
+        asked = {each.dialect: each.state for each in found.formats if each.dialect != "chat"}
+        if not found.live or (found.live == ("chat",) and "unclear" in asked.values()):
+            raise _nothing_served(found)
+        gateway.decide(found.live[0])
     return (yield from flow)
+
+
+def _nothing_served(found: GatewayProbe) -> SoraError:
+    """Why no format can be chosen: the key, the way there, or that there is none."""
+    states = "; ".join(f"{each.dialect}: {each.state} ({each.evidence.rstrip('.')})" for each in found.formats)
+    known = {each.state for each in found.formats}
+    hint = " ".join(found.advice)
+    if "refused" in known:
+        return AuthenticationError(f"The gateway does not accept the API key: {states}", hint=hint)
+    if "unclear" in known:
+        return NotSentError(f"Which format the gateway serves could not be found out: {states}", hint=hint)
+    return EndpointUnavailableError(
+        f"The gateway serves no format that is known here: {states}", hint=hint, charged="no"
+    )
 
 
 def _told(gateway: Gateway, call: Call[T]) -> Flow[T | None]:
@@ -159,9 +174,9 @@ def _meaning(error: SoraError) -> State:
     match error:
         case TaskNotFoundError() if re.fullmatch(_NO_ROUTE, error.message):
             return "not served"
-        case TaskNotFoundError() | BusyError() | InvalidRequestError():
+        case TaskNotFoundError() | BusyError() | InvalidRequestError() | QuotaError():
             return "live"
-        case AuthenticationError() | QuotaError():
+        case AuthenticationError():
             return "refused"
         case EndpointUnavailableError():
             return "not served" if error.http_status in (301, 302, 307, 308, 404, 405) else "in development"

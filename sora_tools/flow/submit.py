@@ -135,7 +135,8 @@ def create(
         account=gateway.settings.account,
         thread=thread,
     )
-    formats = [gateway, *(gateway.speaking(dialect.name) for dialect in gateway.fallback)]
+    names = dict.fromkeys((gateway.dialect.name, *(dialect.name for dialect in gateway.fallback)))
+    formats = [gateway.speaking(name) for name in names]
     start = gateway.clock()
     for speaking in formats:
         submission = replace(submission, dialect=speaking.dialect.name)
@@ -196,6 +197,11 @@ class _Attempts:
     clear: bool = False
     cooled: bool = False
     passed: set[str] = field(default_factory=set)
+
+    @property
+    def _sender(self) -> tuple[str, str]:
+        """With which account's key, and in which format, it is sent."""
+        return self.submission.account, self.submission.dialect
 
     @property
     def last_send(self) -> float:
@@ -293,9 +299,11 @@ class _Attempts:
                 with claim:
                     if isinstance(begun, New) and not self.paged:
                         return (yield from self._send(claim))
-                    if self.gateway.honoured and submission.account == self.submission.account:
+                    if self.gateway.honoured and (submission.account, submission.dialect) == self._sender:
                         self.lost = self.lost or not self.paged
-                        yield Do(self.gateway.ledger.send_again, (claim, self.submission.account))
+                        yield Do(
+                            self.gateway.ledger.send_again, (claim, self.submission.account, self.submission.dialect)
+                        )
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
                         return (yield from self._search_and_send(claim, submission))
@@ -315,7 +323,7 @@ class _Attempts:
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
         self.lost = self.lost or not self.paged
-        yield Do(self.gateway.ledger.send_again, (claim, self.submission.account))
+        yield Do(self.gateway.ledger.send_again, (claim, *self._sender))
         return (yield from self._send(claim))
 
     def _send(self, claim: Claim) -> Flow[VideoTask]:

@@ -136,10 +136,10 @@ class _SQLLedger(ABC):
             claim = self._claim(row.key)
             return Elsewhere() if claim is None else Unsure(claim, row)
 
-    def send_again(self, claim: Claim, account: str) -> None:
+    def send_again(self, claim: Claim, account: str, dialect: str) -> None:
         with self._turn() as db:
-            now = self._clock()
-            db.execute("update submission set sent_at = ?, account = ? where key = ?", (now, account, claim.key))
+            again = "update submission set sent_at = ?, account = ?, dialect = ?, seen = null where key = ?"
+            db.execute(again, (self._clock(), account, dialect, claim.key))
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._turn() as db:
@@ -499,7 +499,7 @@ class MemoryLedger(_SQLLedger):
 
 
 class ForgetfulLedger(MemoryLedger):
-    """No ledger: remembers a submission only until its fate is known (``ledger="off"``)."""
+    """No ledger: remembers a submission until its fate is known, or what a chat told of it (``ledger="off"``)."""
 
     def reuse(self, submission: Submission, earlier: str) -> bool:  # noqa: ARG002  # nothing is remembered of it
         return True
@@ -512,7 +512,8 @@ class ForgetfulLedger(MemoryLedger):
         with self._lock:
             claim.__exit__()
             if self._db is not None:
-                settled = "delete from submission where key = ? and state in ('accepted', 'refused')"
+                # what is told of once has to be known for as long as somebody may ask
+                settled = "delete from submission where key = ? and state in ('accepted', 'refused') and seen is null"
                 self._db.execute(settled, (claim.key,))
 
 

@@ -186,8 +186,8 @@ class Ledger(Protocol):
         """The right to find out about an unresolved submission. None where there is none to find out about."""
         ...
 
-    def send_again(self, claim: Claim, account: str) -> None:
-        """Write down that it is about to be sent once more, and with which account's key."""
+    def send_again(self, claim: Claim, account: str, dialect: str) -> None:
+        """Write down that it is about to be sent once more, with which account's key, and in which format."""
         ...
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
