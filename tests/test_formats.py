@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sora_tools import (
     NotSentError,
     Retry,
     Sora,
+    SoraError,
     SoraToolkit,
     SubmissionUnknownError,
     TaskFailedError,
@@ -253,7 +255,7 @@ def test_a_gateway_that_serves_nothing_is_told_apart_format_by_format(tmp_path: 
         pytest.raises(EndpointUnavailableError, match=r"backend: in development .*web page") as caught,
     ):
         sora.create(ask)
-    assert (caught.value.charged, box.creates) == ("no", 0)
+    assert (caught.value.charged, box.creates) == ("unknown", 0), "of a key, an earlier call may have paid"
 
 
 def test_another_format_is_tried_where_nothing_can_have_been_accepted(tmp_path: Path) -> None:
@@ -265,6 +267,62 @@ def test_another_format_is_tried_where_nothing_can_have_been_accepted(tmp_path: 
             assert (task.dialect, task.status, box.creates) == ("generations", "succeeded", 1)
         with Sora(**given) as sora:
             assert sora.query("k").dialect == "generations", "it is looked up in the format it was created in"
+
+
+def test_a_wait_looks_in_the_format_that_was_created_in(tmp_path: Path) -> None:
+    with Sandbox(world=World(speed=20)) as box:
+        box.script("create", "not_implemented", times=3)
+        box.script("list", "error_500", times=50)
+        given = settings(box, "backend", tmp_path, model="sora-2", fallback=["generations"])
+        with Sora(**given) as sora:
+            assert sora.generate(ask, key="k", timeout=20).dialect == "generations"
+        assert box.creates == 1
+
+
+def test_an_honoured_key_is_not_sent_in_another_format(box: Sandbox, tmp_path: Path) -> None:
+    box.script("create", "reset")
+    given = settings(box, "generations", tmp_path, retry=Retry(attempts=1), idempotency="honoured")
+    with Sora(**given) as sora, pytest.raises(SoraError):
+        sora.create(ask, key="k")
+    with Sora(**{**given, "dialect": "unified"}) as sora, pytest.raises(SoraError) as caught:
+        sora.create(ask, key="k")
+    assert caught.value.charged == "unknown"
+    assert {request.format for request in box.requests if request.route == "create"} == {"generations"}
+
+
+SAID = json.dumps({"choices": [{"delta": {"content": "```html\n<video src='https://cdn.test/1.mp4'></video>\n```"}}]})
+
+
+@pytest.mark.parametrize("charset", ["hex", "zlib", "utf-16", "undefined", "latin-1"])
+def test_a_stream_is_utf_8_whatever_its_charset_says(tmp_path: Path, charset: str) -> None:
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        stream = f"data: {SAID}\n\ndata: [DONE]\n\n".encode()
+        connection.reply(stream, content_type=f"text/event-stream; charset={charset}")
+
+    with RawGateway(answer) as gateway, Sora(**settings(gateway, "chat", tmp_path)) as sora:
+        assert sora.generate(ask, key="k").status == "succeeded"
+    assert gateway.posts == 1
+
+
+def test_a_chat_that_no_thread_can_read_has_left_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = threading.Event()
+
+    def answer(connection: Connection, method: str, path: str, body: bytes) -> None:
+        arrived.set()
+        connection.reply(f"data: {SAID}\n\n".encode(), content_type="text/event-stream")
+
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if arrived.is_set() and thread.name == "sora-request":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with RawGateway(answer) as gateway, Sora(**settings(gateway, "chat", tmp_path)) as sora:
+        with pytest.raises(SubmissionUnknownError):
+            sora.create(ask, key="k")
+        assert gateway.posts == 1
 
 
 def test_a_fallback_may_name_the_first_format_too(tmp_path: Path) -> None:

@@ -119,17 +119,20 @@ def decided(gateway: Gateway, flow: Flow[T]) -> Flow[T]:
 
 
 def _nothing_served(found: GatewayProbe) -> SoraError:
-    """Why no format can be chosen: the key, the way there, or that there is none."""
+    """Why no format can be chosen: the key, the way there, or that there is none.
+
+    What a key or task that was asked about has cost, a probe does not know.
+    """
     states = "; ".join(f"{each.dialect}: {each.state} ({each.evidence.rstrip('.')})" for each in found.formats)
     known = {each.state for each in found.formats}
-    hint = " ".join(found.advice)
+    kind: type[SoraError] = EndpointUnavailableError
+    what = "The gateway serves no format that is known here"
     if "refused" in known:
-        return AuthenticationError(f"The gateway does not accept the API key: {states}", hint=hint)
-    if "unclear" in known:
-        return NotSentError(f"Which format the gateway serves could not be found out: {states}", hint=hint)
-    return EndpointUnavailableError(
-        f"The gateway serves no format that is known here: {states}", hint=hint, charged="no"
-    )
+        kind, what = AuthenticationError, "The gateway does not accept the API key"
+    elif "unclear" in known:
+        kind, what = NotSentError, "Which format the gateway serves could not be found out"
+    hint = " ".join(("Nothing was sent now.", *found.advice))
+    return kind(f"{what}: {states}", hint=hint, charged="unknown")
 
 
 def _told(gateway: Gateway, call: Call[T]) -> Flow[T | None]:
