@@ -318,7 +318,7 @@ def _task_named(value: Any, depth: int = 3) -> str | None:
     for name in ("task_id", "taskId", "id", "video_id"):
         if isinstance(value.get(name), str | int) and value[name]:
             return str(value[name])
-    inner = (value.get(name) for name in ("data", "task", "result", "payload", "video"))
+    inner = (value.get(name) for name in ("data", "task", "result", "payload", "video", "output", "detail"))
     found = next((found for each in inner if (found := _task_named(each, depth - 1)) is not None), None)
     error = value.get("error")
     return found or (_task_named({"task_id": error.get("task_id")}) if isinstance(error, dict) else None)

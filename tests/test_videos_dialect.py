@@ -284,10 +284,12 @@ def test_nothing_but_id_and_status_need_be_there():
 
 
 def test_a_refusal_that_names_its_task_is_of_unknown_fate():
-    for status in (200, 503):
-        with pytest.raises(SoraError) as caught:
-            call().read(reply({"video_id": "v1", "error": {"code": "server_busy", "message": "later"}}, status))
-        assert caught.value.charged == "unknown"
+    busy = {"error": {"code": "server_busy", "message": "later"}}
+    for named in ({"video_id": "v1"}, {"output": {"task_id": "task_1"}}, {"detail": {"id": "task_1"}}):
+        for status in (200, 503):
+            with pytest.raises(SoraError) as caught:
+                call().read(reply({**named, **busy}, status))
+            assert caught.value.charged == "unknown"
 
 
 def test_a_task_nobody_knows_is_not_found():

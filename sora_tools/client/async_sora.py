@@ -310,8 +310,6 @@ class AsyncSora(Client):
 
     async def _stream(self, wish: Stream, run: Run[LoopConnections], streams: AsyncExitStack) -> Reply:
         event_source()
-        if run.unwanted:
-            raise gone()
         left, http, most = (
             Left(self.gateway.settings.origin),
             run.connections.creates,

@@ -386,8 +386,6 @@ class Sora(Client):
 
     def _stream(self, wish: Stream, run: Run[Connections], streams: ExitStack) -> Reply:
         event_source()
-        if run.unwanted:
-            raise gone()
         left, http, most = (
             Left(self.gateway.settings.origin),
             run.connections.creates,

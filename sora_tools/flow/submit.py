@@ -301,9 +301,7 @@ class _Attempts:
                         return (yield from self._send(claim))
                     if self.gateway.honoured and (submission.account, submission.dialect) == self._sender:
                         self.lost = self.lost or not self.paged
-                        yield Do(
-                            self.gateway.ledger.send_again, (claim, self.submission.account, self.submission.dialect)
-                        )
+                        yield Do(self.gateway.ledger.send_again, (claim, *self._sender))
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
                         return (yield from self._search_and_send(claim, submission))
