@@ -46,6 +46,7 @@ from .. import __version__
 from ..client.sora import Sora
 from ..errors import ConfigurationError, InvalidRequestError
 from ..events import Event, Submitted
+from ..flow import Repeat
 from ..ledger.sqlite import SQLiteLedger
 from ..schemas import VideoRequest
 
@@ -262,6 +263,44 @@ def demo(
     err.print(bill(outcome.creates, outcome.charged))
     for path in outcome.files:
         print(path)
+
+
+# --- for other programs ------------------------------------------------------------------------------------------
+
+_http = partial(typer.Option, rich_help_panel="HTTP")
+
+
+@app.command()
+def mcp(
+    download_dir: Annotated[Path | None, option(help="Folder that finished videos are saved to.")] = None,
+    max_wait: Annotated[float, typer.Option(help="Seconds a query waits at most, 0 to 45.")] = 20.0,
+    repeat: Annotated[Repeat, typer.Option(help="The very same again: reuse its task, or make a new one.")] = "reuse",
+    thread: Annotated[str, typer.Option(help="Name of the conversation that callers are in.")] = "mcp",
+    http: Annotated[bool, option("--http", help="Serve streamable HTTP instead of stdin and stdout.")] = False,
+    host: Annotated[str, _http(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, _http(min=0, max=65535, help="0 takes a free one.")] = 8766,
+    allow_host: Annotated[list[str] | None, _http(metavar="NAME", help="Host that other machines name it by.")] = None,
+    shared_list: Annotated[bool, _http("--shared-list", help="Show every caller what all have created.")] = False,
+) -> None:
+    """Serve create_video and query_video to an MCP client, until it leaves or Ctrl-C.
+
+    The gateway, its key and its format come from SORA_BASE_URL, SORA_API_KEY, SORA_DIALECT, SORA_MODEL and SORA_LEDGER.
+    """
+    with reporting():
+        serving = _extra("mcp")
+        toolkit = serving.SoraToolkit(download_dir=download_dir, max_wait=max_wait, repeat=repeat)
+        if http:
+            serving.serve_http(
+                toolkit,
+                host,
+                port,
+                names=allow_host or (),
+                thread=thread,
+                lists=shared_list,
+                announce=lambda address: err.print(f"MCP over streamable HTTP is at {address}. Ctrl-C ends it."),
+            )
+        else:
+            serving.serve_stdio(toolkit, thread=thread)
 
 
 def _extra(name: str) -> Any:

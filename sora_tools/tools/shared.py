@@ -16,6 +16,7 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import ConfigDict, PrivateAttr, SecretStr, ValidationError
 
 from ..client.async_sora import AsyncSora
+from ..client.shared import Listener
 from ..client.sora import Sora
 from ..config import Settings
 from ..errors import ConfigurationError, SoraError
@@ -130,13 +131,13 @@ class SoraTool(BaseTool):
     def _run(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
         told: list[Event] = []
         with _raised_for_langchain():
-            return self._sora.run(self._conversation(told, Place.of(config), *given, **arguments), told.append)
+            return self._sora.run(self._conversation(told, Place.of(config), *given, **arguments), _hearing(told))
 
     async def _arun(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
         told: list[Event] = []
         with _raised_for_langchain():
             return await self._async_sora.run(
-                self._conversation(told, Place.of(config), *given, **arguments), told.append
+                self._conversation(told, Place.of(config), *given, **arguments), _hearing(told)
             )
 
     @abstractmethod
@@ -159,6 +160,31 @@ def _called(tool_call_id: str | None) -> Iterator[None]:
         yield
     finally:
         _tool_call.reset(token)
+
+
+_listener: ContextVar[Listener | None] = ContextVar("sora_tools_listener", default=None)
+"""Who else is told the events of the calls made here."""
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have the calls made inside tell a listener their events."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def _hearing(told: list[Event]) -> Listener:
+    """A listener that fills a list, and tells whoever listens."""
+    other = _listener.get()
+
+    def hear(event: Event) -> Any:
+        told.append(event)
+        return None if other is None else other(event)
+
+    return hear
 
 
 class Place(NamedTuple):
