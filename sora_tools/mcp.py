@@ -20,7 +20,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
@@ -110,7 +110,8 @@ def server(toolkit: SoraToolkit, *, thread: Thread = "mcp", lists: bool = True, 
 def serve_stdio(toolkit: SoraToolkit, *, thread: str = "mcp") -> None:
     """Serve the client at the other end of stdin and stdout until it leaves, or SIGINT or SIGTERM.
 
-    Creates under way are then waited for and written down. A second signal ends the process without that.
+    Creates under way are then waited for and written down; a second signal ends the process without that. For the main
+    thread, which is where signals arrive.
 
     Args:
         toolkit: The tools; closed at the end.
@@ -157,7 +158,7 @@ def serve_http(
     security = TransportSecuritySettings(
         allowed_hosts=[spelt for name in known for spelt in (name, f"{name}:*")],
         allowed_origins=[
-            f"{scheme}://{name}{port}" for name in known for scheme in ("http", "https") for port in ("", ":*")
+            f"{scheme}://{name}{end}" for name in known for scheme in ("http", "https") for end in ("", ":*")
         ],
     )
     app = server(toolkit, thread=thread, lists=lists).streamable_http_app(host=host, transport_security=security)
@@ -399,11 +400,10 @@ async def _stdio(toolkit: SoraToolkit, mcp: MCPServer[Any]) -> None:
         if not serving.done():
             os._exit(0)  # a thread of the SDK's waits for stdin, and would be waited for
         asking.cancel()
-        with suppress(BrokenPipeError):
-            try:
-                await serving
-            except* BrokenPipeError:  # the client is gone, and its end of stdout
-                pass
+        try:
+            await serving
+        except* ConnectionError:  # the client is gone, and with it the other end of stdout
+            pass
 
 
 class _Uvicorn(uvicorn.Server):
