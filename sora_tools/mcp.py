@@ -209,9 +209,9 @@ class _VideoTool(Tool):
         context: Context[Any, Any],
         convert_result: bool = False,  # noqa: ARG002
     ) -> CallToolResult:
-        """Answer a call. Anything but the client's leaving is an answer."""
+        """Answer a call. Whatever goes wrong is an answer; only a client that leaves gets none."""
+        thread = self._thread if isinstance(self._thread, str) else self._thread(context)
         try:
-            thread = self._thread if isinstance(self._thread, str) else self._thread(context)
             if isinstance(self._tool, CreateVideoTool):
                 return await self._create(thread, arguments)
             with listening(_Progress(context)):

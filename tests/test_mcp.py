@@ -690,6 +690,29 @@ def test_without_the_extra_the_message_says_what_to_install(run, monkeypatch, mi
     assert "pip install 'sora-tools[mcp]'" in result.stderr
 
 
+async def test_langchains_own_client_of_mcp_over_stdio(sandbox, ledger):
+    pytest.importorskip("fastmcp", reason="langchain.mcp needs fastmcp 4, which the tests do not install")
+    from fastmcp import Client as FastClient
+    from fastmcp.client.transports import StdioTransport
+    from langchain_core._api import suppress_langchain_beta_warning
+
+    with suppress_langchain_beta_warning():
+        from langchain.mcp import MCPAdapter
+    env = environment(sandbox.base_url, ledger)
+    async with MCPAdapter(FastClient(StdioTransport(COMMAND[0], COMMAND[1:], env=env))) as adapter:
+        listed = {tool.name: tool for tool in await adapter.list_tools()}
+
+        async def ask(name: str, **arguments: Any) -> Any:
+            asked = {"type": "tool_call", "id": "call_1", "name": name, "args": arguments}
+            return await listed[name].ainvoke(asked)
+
+        created = (await ask("create_video", **VIDEO)).artifact["structured_content"]
+        told = (await ask("query_video", task_id=created["task_id"])).artifact["structured_content"]
+        refused = await ask("create_video", prompt="")
+    assert (told["status"], refused.status, sandbox.creates) == ("succeeded", "error", 1)
+    assert "Nothing was started" in refused.text
+
+
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
