@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,7 @@ async def test_arguments_that_break_a_rule_are_told_what_to_change(toolkit, sand
     assert sandbox.requests == ()
 
 
-async def test_a_lost_reply_is_unknown_and_its_key_finds_the_task_later(toolkit, sandbox):
+async def test_a_lost_reply_is_unknown_and_its_key_finds_the_task_later(toolkit, sandbox, monkeypatch):
     sandbox.script("task", "invisible", seconds=3600)
     sandbox.script("create", "reset")
     async with Client(server(toolkit())) as client:
@@ -277,7 +278,7 @@ async def test_a_lost_reply_is_unknown_and_its_key_finds_the_task_later(toolkit,
         assert "do not call create_video" in lost["next"]
         again, is_error = await call(client, "create_video", VIDEO)
         assert (is_error, again["error"]["key"]) == (True, lost["error"]["key"])
-        sandbox.world.clock = lambda: time.time() + 3600
+        monkeypatch.setattr(sandbox.world, "clock", lambda: time.time() + 3600)
         found, is_error = await call(client, "query_video", {"task_id": lost["error"]["key"]})
     assert (is_error, found["status"]) == (False, "succeeded")
     assert (sandbox.creates, posts(sandbox)) == (1, 1)
@@ -578,24 +579,29 @@ def test_the_key_is_in_no_message_and_no_log_and_stdout_is_protocol(sandbox, led
 
 
 @pytest.fixture
-def http(sandbox, ledger) -> Iterator[Any]:
-    """Starts servers over HTTP, gives their addresses, and has each end on SIGTERM without a traceback."""
-    started = []
+def http(sandbox, ledger, tmp_path) -> Iterator[Any]:
+    """Starts a server over HTTP, gives its address, and has it end on SIGTERM without a word."""
+    with (tmp_path / "said").open("w+") as said, ExitStack() as running:
 
-    def start(*options: str) -> str:
-        env = {**os.environ, **environment(sandbox.base_url, ledger)}
-        command = [*COMMAND, "--http", "--port", "0", *options]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-        started.append(process)
-        return re.search(r"http://\S+/mcp", process.stderr.readline())[0]
+        def start(*options: str) -> str:
+            env = {**os.environ, **environment(sandbox.base_url, ledger)}
+            command = [*COMMAND, "--http", "--port", "0", *options]
+            process = subprocess.Popen(command, env=env, stderr=said, stdin=subprocess.DEVNULL)
+            running.callback(end, process)
+            while not (told := re.search(r"http://\S+/mcp", Path(said.name).read_text())):
+                assert process.poll() is None, Path(said.name).read_text()
+                time.sleep(0.05)
+            return told[0]
 
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
-        assert process.returncode == 0
-        assert "Traceback" not in said
-        assert KEY not in said
+        def end(process: subprocess.Popen[bytes]) -> None:
+            before = Path(said.name).read_text()  # the SDK logs requests that it refuses, and clients that leave early
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+            after = Path(said.name).read_text()
+            assert after.removeprefix(before) == ""
+            assert KEY not in after
+
+        yield start
 
 
 async def test_check_13_the_sdks_client_over_http(http, sandbox, mode):
