@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -165,7 +165,7 @@ def serve_http(
     here = _listening_at(host, port)
     shown = f"[{host}]" if ":" in host else host
     announce(f"http://{shown}:{here.getsockname()[1]}/mcp")
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_LAST_WORDS)
+    config = uvicorn.Config(_answering(app), log_config=None, access_log=False, timeout_graceful_shutdown=_LAST_WORDS)
     asyncio.run(_http(toolkit, _Uvicorn(config), here))
 
 
@@ -406,6 +406,19 @@ async def _stdio(toolkit: SoraToolkit, mcp: MCPServer[Any]) -> None:
             pass
 
 
+def _answering(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The app without the streams of what nobody asked: nothing is told there, and the end would wait for them."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            await send({"type": "http.response.start", "status": 405, "headers": [(b"allow", b"POST, DELETE")]})
+            await send({"type": "http.response.body"})
+        else:
+            await app(scope, receive, send)
+
+    return answer
+
+
 class _Uvicorn(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -420,6 +433,7 @@ async def _http(toolkit: SoraToolkit, web: uvicorn.Server, here: socket.socket) 
         await asyncio.wait((serving, asking), return_when=asyncio.FIRST_COMPLETED)
         asking.cancel()
         web.should_exit = True
+        logging.getLogger("uvicorn.error").disabled = True  # it calls what is cut short now an error
         await serving
         await toolkit.aclose()
 
