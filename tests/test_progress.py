@@ -365,6 +365,28 @@ def test_check_10_on_event_tells_plain_callers(box: Sandbox, tmp_path: Path, col
     assert_whole_story([described(event) for event in told if news.is_new(event)], tmp_path)
 
 
+def test_check_10_a_wait_looks_at_once_and_stops_at_its_deadline(brisk: None, colour: str) -> None:
+    looked: list[float] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Seen):
+            looked.append(time.monotonic() - start)
+
+    async def main() -> None:
+        async with AsyncSora(base_url=slow.base_url, api_key=KEY) as sora:
+            await sora.wait(task_id, timeout=1.0, on_event=listen)
+
+    with Sandbox(speed=0.001) as slow, Sora(base_url=slow.base_url, api_key=KEY) as sora:
+        task_id = sora.create(VIDEO).task_id
+        start = time.monotonic()
+        with pytest.raises(WaitTimeoutError) as caught:
+            asyncio.run(main()) if colour == "async" else sora.wait(task_id, timeout=1.0, on_event=listen)
+        assert 1.0 <= time.monotonic() - start < 2.0
+    assert caught.value.task.task_id == task_id
+    assert looked[0] < 0.5
+    assert len(looked) > 1
+
+
 @pytest.mark.parametrize("call", ["wait", "resume", "download"])
 def test_check_10_every_call_that_looks_or_saves_tells_it(box: Sandbox, tmp_path: Path, colour: str, call: str) -> None:
     told: list[Any] = []
@@ -385,8 +407,9 @@ def test_check_10_every_call_that_looks_or_saves_tells_it(box: Sandbox, tmp_path
             if call == "download":
                 sora.wait(task.task_id)
             getattr(sora, call)(task.task_id, **arguments, on_event=told.append)
-    kinds = {type(event) for event in told}
-    assert kinds == ({Seen} if call == "wait" else {Seen, Downloading, Saved})
+    looks, saves = {Seen}, {Downloading, Saved}
+    expected = {"wait": looks, "resume": looks | saves, "download": saves}
+    assert {type(event) for event in told} == expected[call]
 
 
 @pytest.mark.parametrize("then", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])

@@ -12,8 +12,8 @@ from .. import flow as flows
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
 from ..errors import ConfigurationError, SoraError, WaitTimeoutError
-from ..events import Event
-from ..flow import Do, Flow
+from ..events import Event, Seen
+from ..flow import Do, Flow, Tell
 from ..flow.exchange import GRACE
 from ..schemas import VideoTask
 from . import answers
@@ -138,7 +138,9 @@ class QueryVideoTool(SoraTool):
             except WaitTimeoutError as error:
                 if isinstance(error.task, VideoTask):
                     return error.task
-        return (yield from flows.query(gateway, task_id, deadline - gateway.clock()))
+        task = yield from flows.query(gateway, task_id, deadline - gateway.clock())
+        yield Tell(Seen(task))
+        return task
 
     def _list(self, thread: str | None, limit: int, before: str | None) -> Flow[Answer]:
         gateway = self._sora.gateway
