@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from langchain.agents import create_agent
@@ -21,47 +22,41 @@ from langgraph.checkpoint.memory import InMemorySaver
 from sora_tools import Sandbox, SoraToolkit
 from sora_tools.events import GivenUp, Seen, described
 
-INSTRUCTIONS = "Start the video, then end your turn: you are told when it has ended. Only then look at it."
 THREAD: Any = {"configurable": {"thread_id": "one conversation"}}
+INSTRUCTIONS = "Start the video, then end your turn: you are told when it has ended. Only then look at it."
 prompt = " ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"
+started: list[str] = []
 
 
 class ScriptedModel(GenericFakeChatModel):
-    """No model at all."""
+    """Says what stands in its script, and needs no tools for that."""
 
     def bind_tools(self, *_: Any, **__: Any) -> ScriptedModel:
         return self
 
 
-def script(prompt: str, started: list[str]) -> Any:
-    """What it says: ``started`` holds the task once there is one."""
+def script() -> Iterator[AIMessage]:
+    """A model that waits to be told."""
     yield AIMessage("", tool_calls=[{"name": "create_video", "args": {"prompt": prompt}, "id": "call_1"}])
     yield AIMessage("It is rendering. I will tell you when it is ready.")
     yield AIMessage("", tool_calls=[{"name": "query_video", "args": {"task_id": started[0]}, "id": "call_2"}])
     yield AIMessage("Your video is ready.")
 
 
-async def turn(agent: Any, message: HumanMessage) -> list[str]:
-    """Post a message into the thread, let the agent answer, and give the tasks that its tools named."""
-    message.pretty_print()
-    tasks = []
-    async for step in agent.astream({"messages": [message]}, THREAD, stream_mode="updates"):
-        for said in (said for news in step.values() for said in news["messages"]):
-            said.pretty_print()
-            if isinstance(said, ToolMessage) and said.artifact:
-                tasks.append(said.artifact["task"]["task_id"])
-    return tasks
+async def turn(agent: Any, message: HumanMessage) -> None:
+    """Post a message into the thread, and let the agent answer."""
+    async for state in agent.astream({"messages": [message]}, THREAD, stream_mode="values"):
+        last = state["messages"][-1]
+        last.pretty_print()
+        if isinstance(last, ToolMessage) and last.artifact:
+            started.append(last.artifact["task"]["task_id"])
 
 
-async def main() -> None:
-    """The user's turn, and one for each video that has ended since."""
-    started: list[str] = []
-    model: Any = ScriptedModel(messages=script(prompt, started))
-    if "MODEL" in os.environ:
-        model = init_chat_model(os.environ["MODEL"])
+async def main(model: Any) -> None:
+    """Let the user have their turn, and open another for each video that has ended since."""
     async with SoraToolkit(download_dir="videos") as toolkit:
         agent = create_agent(model, toolkit.get_tools(), system_prompt=INSTRUCTIONS, checkpointer=InMemorySaver())
-        started += await turn(agent, HumanMessage(prompt))
+        await turn(agent, HumanMessage(prompt))
         async for event in toolkit.async_sora.watch(started):
             told = described(event)
             print(f"... {told['task_id']} {told['message']}")
@@ -74,4 +69,5 @@ async def main() -> None:
 with Sandbox() as sandbox:
     if "SORA_BASE_URL" not in os.environ:
         os.environ |= {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "any"}
-    asyncio.run(main())
+    model = init_chat_model(os.environ["MODEL"]) if "MODEL" in os.environ else ScriptedModel(messages=script())
+    asyncio.run(main(model))
