@@ -43,7 +43,7 @@ from sora_tools.events import (
 )
 from sora_tools.ledger.sqlite import SQLiteLedger
 from sora_tools.media import probe
-from sora_tools.sandbox import Sandbox
+from sora_tools.sandbox import Sandbox, World
 
 VIDEO = {"prompt": "fly man", "width": 64, "height": 36, "n_frames": 3}
 ASKED = {"messages": [("user", "make it")]}
@@ -51,17 +51,19 @@ KEY = "sk-the-key-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def slow_sandbox() -> Iterator[Sandbox]:
-    """Videos take a second and a half, a quarter of a second of it in the queue."""
-    with Sandbox(speed=4) as running:
+def stepping() -> Iterator[Sandbox]:
+    """A gateway at which 0.9 of a video's 6 seconds pass with each request: one look in the queue, five of progress."""
+    world, start = World(), time.time()
+    world.clock = lambda: start + 0.9 * len(world.requests)
+    with Sandbox(world=world) as running:
         yield running
 
 
 @pytest.fixture
-def box(slow_sandbox: Sandbox, brisk: None) -> Sandbox:
-    slow_sandbox.world.reset()
-    slow_sandbox.clear()
-    return slow_sandbox
+def box(stepping: Sandbox, brisk: None) -> Sandbox:
+    stepping.world.reset()
+    stepping.clear()
+    return stepping
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -127,7 +127,7 @@ async def test_what_had_not_ended_in_time_is_given_up_as_it_was_seen_last(brisk:
 
 
 async def test_news_are_told_once_and_trouble_on_the_way_is_told(brisk: None, quick: Any) -> None:
-    with Sandbox(speed=4) as box:
+    with Sandbox(speed=2) as box:
         async with client(box) as sora:
             task_id = (await sora.create(quick)).task_id
             box.script("list", "error_500", times=1)
