@@ -259,25 +259,27 @@ async def test_a_thousand_are_watched_at_once(brisk: None, quick: Any) -> None:
 # --- the example ------------------------------------------------------------------------------------------------
 
 
-def test_the_example_says_when_the_video_is_ready(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.timeout(150)
+def test_the_example_says_when_the_video_is_ready(tmp_path: Path) -> None:
     """As a program of its own, on a gateway it is given, so that what it creates can be counted here."""
-    settings = {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "any", "PYTHONPATH": str(HERE)}
-    ran = subprocess.run(
-        [sys.executable, HERE / "examples" / "watch_and_notify.py", "a paper boat"],
-        env={**os.environ, **settings, "SORA_LEDGER": str(tmp_path / "ledger.sqlite")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert (sandbox.creates, ran.stderr) == (1, "")
-    (film,) = (tmp_path / "videos").iterdir()
-    made = probe(film)
-    assert (made.width, made.height, made.n_frames) == (854, 480, 150)
-    with Sora(base_url=sandbox.base_url, api_key="any") as sora:
-        (task,) = sora.list().tasks
+    with Sandbox(speed=2) as sandbox:
+        settings = {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "any", "PYTHONPATH": str(HERE)}
+        ran = subprocess.run(
+            [sys.executable, HERE / "examples" / "watch_and_notify.py", "a paper boat"],
+            env={**os.environ, **settings, "SORA_LEDGER": str(tmp_path / "ledger.sqlite")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert (sandbox.creates, ran.stderr) == (1, "")
+        (film,) = (tmp_path / "videos").iterdir()
+        made = probe(film)
+        assert (made.width, made.height, made.n_frames) == (854, 480, 150)
+        with Sora(base_url=sandbox.base_url, api_key="any") as sora:
+            (task,) = sora.list().tasks
     user, watched, notice = ran.stdout.partition("... ")
     assert "It is rendering. I will tell you when it is ready." in user
     assert f"{task.task_id} running" in watched + notice
