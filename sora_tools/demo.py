@@ -163,10 +163,9 @@ class _WatchedSora(AsyncSora):
         self._note = note
 
     async def run(self, flow: Flow[Any], on_event: Callable[[Event], Any] | None = None) -> Any:
-        def both(event: Event) -> None:
+        def both(event: Event) -> Any:
             self._note(event)
-            if on_event is not None:
-                on_event(event)
+            return None if on_event is None else on_event(event)
 
         return await super().run(flow, both)
 

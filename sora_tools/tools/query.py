@@ -12,8 +12,8 @@ from .. import flow as flows
 from ..client.async_sora import AsyncSora
 from ..client.sora import Sora
 from ..errors import ConfigurationError, SoraError, WaitTimeoutError
-from ..events import Event
-from ..flow import Do, Flow
+from ..events import Event, Seen
+from ..flow import Do, Flow, Tell
 from ..flow.exchange import GRACE
 from ..schemas import VideoTask
 from . import answers
@@ -75,6 +75,17 @@ class QueryVideoTool(SoraTool):
 
         A task that failed is an answer, not an error of the tool: the content says ``"status": "failed"`` and why.
 
+    Progress:
+        While it waits and saves, each change of the status, the percentage or the place in the queue is a custom event
+        named ``sora_video_event``, for callback handlers and ``astream_events``; a graph's
+        ``stream_mode="custom"`` shows the same objects. :func:`sora_tools.events.described` says what is in them.
+
+        .. code-block:: python
+
+            async for event in agent.astream_events({"messages": [...]}, version="v2"):
+                if event["event"] == "on_custom_event":
+                    print(event["data"]["message"])  # queued, 3 ahead ... running, 42%
+
     Raises:
         ConfigurationError: A setting is missing or cannot work.
     """
@@ -127,7 +138,9 @@ class QueryVideoTool(SoraTool):
             except WaitTimeoutError as error:
                 if isinstance(error.task, VideoTask):
                     return error.task
-        return (yield from flows.query(gateway, task_id, deadline - gateway.clock()))
+        task = yield from flows.query(gateway, task_id, deadline - gateway.clock())
+        yield Tell(Seen(task))
+        return task
 
     def _list(self, thread: str | None, limit: int, before: str | None) -> Flow[Answer]:
         gateway = self._sora.gateway

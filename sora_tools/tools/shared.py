@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from ..retry import Retry
 from ..wire import Dialect
 from . import answers
 from .answers import Answer, SoraToolError
+from .progress import Progress
 
 LONGEST_CALL: Final = 45.0
 """Seconds one tool call spends at most: retries, waiting and downloads together."""
@@ -129,15 +132,17 @@ class SoraTool(BaseTool):
             return await super().arun(*given, tool_call_id=tool_call_id, **settings)
 
     def _run(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
-        told: list[Event] = []
+        progress = Progress(threading.current_thread, self._secret)
         with _raised_for_langchain():
-            return self._sora.run(self._conversation(told, Place.of(config), *given, **arguments), _hearing(told))
+            return self._sora.run(
+                self._conversation(progress.told, Place.of(config), *given, **arguments), progress.tell
+            )
 
     async def _arun(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
-        told: list[Event] = []
+        progress = Progress(asyncio.current_task, self._secret)
         with _raised_for_langchain():
             return await self._async_sora.run(
-                self._conversation(told, Place.of(config), *given, **arguments), _hearing(told)
+                self._conversation(progress.told, Place.of(config), *given, **arguments), _overheard(progress.atell)
             )
 
     @abstractmethod
@@ -163,12 +168,12 @@ def _called(tool_call_id: str | None) -> Iterator[None]:
 
 
 _listener: ContextVar[Listener | None] = ContextVar("sora_tools_listener", default=None)
-"""Who else is told the events of the calls made here."""
+"""Who else is told the events of the asynchronous calls made here."""
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have the calls made inside tell a listener their events."""
+    """Have asynchronous calls made inside tell their events to a listener, a coroutine function, as well."""
     token = _listener.set(listener)
     try:
         yield
@@ -176,13 +181,14 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _hearing(told: list[Event]) -> Listener:
-    """A listener that fills a list, and tells whoever listens."""
+def _overheard(listener: Listener) -> Listener:
+    """This listener, and whoever else listens here."""
     other = _listener.get()
 
-    def hear(event: Event) -> Any:
-        told.append(event)
-        return None if other is None else other(event)
+    async def hear(event: Event) -> None:
+        await listener(event)
+        if other is not None:
+            await other(event)
 
     return hear
 
