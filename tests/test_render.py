@@ -265,6 +265,16 @@ def test_a_source_of_another_shape_is_fitted_to_cover(tmp_path, size):
         assert difference(frame.crop(upper), covered.crop(upper)) < 12
 
 
+@pytest.mark.parametrize(("width", "height"), [(480, 270), (270, 480), (300, 300)])
+def test_a_source_s_prompt_is_washed_out_so_that_only_the_new_one_is_read(tmp_path, width, height):
+    size = {"width": width, "height": height, "n_frames": 1}
+    source, below = tmp_path / "s.mp4", (0, height // 2, width, height)
+    render_video(source, prompt="A storm at sea, seen from a small boat " * 6, **size)
+    render_video(tmp_path / "v.mp4", prompt="", blended=[Footage(material=source)], **size)
+    assert bright(decoded(source)[0], below)
+    assert bright(decoded(tmp_path / "v.mp4")[0], below) is None
+
+
 def test_a_blend_goes_from_the_first_to_the_last(tmp_path):
     names = ("A storm at sea", "Two foxes in snow", "A bowl of soup")
     sources = [film(tmp_path / f"{index}.mp4", name, n_frames=31) for index, name in enumerate(names)]

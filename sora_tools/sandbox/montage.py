@@ -25,7 +25,7 @@ DISSOLVE = round(1.5 * FPS)
 """Frames from a picture at its place to the scene, and from the scene to a picture."""
 CLOSEST, FARTHEST = 0.85, 0.3
 """How much shows, at amount 1 and at amount 8, of what a remix is made of."""
-LETTERED = 0.6
+LANDSCAPE_FOOT, PORTRAIT_FOOT = 0.6, 0.48
 """The part of the height below which a source has its own prompt, and the new video has another."""
 
 
@@ -208,7 +208,8 @@ def picture_of(frame: av.VideoFrame) -> Image.Image:
 
 def _wash(picture: Image.Image) -> None:
     """Blur the foot of a picture, so that two prompts are not written over each other."""
-    foot = (0, int(picture.height * LETTERED), *picture.size)
+    share = LANDSCAPE_FOOT if picture.width >= picture.height else PORTRAIT_FOOT
+    foot = (0, int(picture.height * share), *picture.size)
     size = foot[2], foot[3] - foot[1]
     blurred = picture.reduce(max(1, min(size) // 2), foot).resize(size, Image.Resampling.BILINEAR)
     picture.paste(blurred, foot, _fall(size))

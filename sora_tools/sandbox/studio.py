@@ -98,7 +98,7 @@ class Studio:
             "variant": made.variant,
             "captions": order.actions,
             "amount": order.amount,
-            "base": next(iter(self._footage(made.task, [order.base] if order.base else [])), None),
+            "base": self._footage(made.task, [order.base])[0] if order.base else None,
             "blended": self._footage(made.task, order.blended),
             "placed": self._footage(made.task, order.placed),
         }
