@@ -145,9 +145,7 @@ def _opened(image: Image.Image | bytes | str | os.PathLike[str]) -> Image.Image:
         with Image.open(BytesIO(data)) as picture:
             return _plain(picture)
     except Exception as error:  # broken bytes make decoders raise anything from OSError to struct.error
-        raise ValueError(
-            f"{name}: not an image that can be read ({error}); frame() takes one out of a video"
-        ) from error
+        raise ValueError(f"{name}: not an image that can be read; frame() takes one out of a video") from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:
