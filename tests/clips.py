@@ -93,6 +93,20 @@ def trimmed(clip, path, n_frames):
     return path
 
 
+def from_its_second_key_frame(clip, path):
+    """What an open-GOP clip of 30 a second shows from frame 8 on, as a file that looks whole in every other way."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
+        skipped = 8 * int(1 / source.streams.video[0].time_base / 30)
+        kept = [packet for packet in source.demux(video=0) if packet.size and packet.pts >= skipped]
+        for packet in kept:
+            packet.pts, packet.dts, packet.stream = packet.pts - skipped, packet.dts - skipped, stream
+        kept[0].dts = kept[1].dts - (kept[2].dts - kept[1].dts)  # what stood between is gone
+        for packet in kept:
+            container.mux(packet)
+    return path
+
+
 def without_its_start(clip, path):
     """A transport stream cut before the second key frame: what the first frames in it build on is gone."""
     with av.open(str(clip)) as source, av.open(str(path), "w", format="mpegts") as container:

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import av
 import pytest
-from clips import B_FRAMES, HEVC, NO_B_FRAMES, OPEN_GOP, SIZE, beeps, decoded, difference, trimmed, write_clip
+from clips import (
+    B_FRAMES,
+    HEVC,
+    NO_B_FRAMES,
+    OPEN_GOP,
+    SIZE,
+    beeps,
+    decoded,
+    difference,
+    from_its_second_key_frame,
+    trimmed,
+    write_clip,
+)
 from PIL import Image
 
 from sora_tools.media import concatenate, frame, probe
@@ -82,6 +94,15 @@ def test_frames_that_an_edit_list_cuts_off_stay_off(tmp_path):
     film = concatenate([one, short, one], tmp_path / "film.mp4")
     assert decoded(film)[0] == [*range(30), *range(5, 30), *range(30)]
     assert_joined(film, [one, short, one])
+
+
+def test_a_clip_whose_first_frame_lets_others_look_back_is_not_copied(tmp_path):
+    """Alone it plays. Behind another clip, its frames would find that one's."""
+    whole = clip_of(tmp_path, "1.mp4", options=OPEN_GOP)
+    cut = from_its_second_key_frame(whole, tmp_path / "2.mp4")
+    assert decoded(cut)[0] == list(range(8, 30))
+    for clips in ([whole, cut], [cut, cut, whole]):
+        assert_joined(concatenate(clips, tmp_path / "film.mp4"), clips)
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": (97, 55), "pix": "yuv444p"}], ids=["even", "odd"])

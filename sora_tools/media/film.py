@@ -31,7 +31,7 @@ _TICKS = 90_000  # a second, in what is encoded anew: every usual rate is a whol
 _RGB = 0  # among the ways to write colours down
 _FROM_RGB = ColorRange.MPEG, 6, 2, 2  # SMPTE 170M: how pictures are written that came in other colours than one
 _ENCODER = {
-    "preset": "fast",
+    "preset": "veryfast",
     "crf": "16",  # nothing is seen to be lost
     "bf": "0",  # with frames out of order an MP4 cannot say how long each one is shown where rates differ
 }
@@ -104,13 +104,15 @@ def _examined(path: Path) -> _Clip:
         stream = container.streams.video[0]
         codec, base, rate = stream.codec_context, stream.time_base or Fraction(1), stream.average_rate or Fraction(30)
         count, last, lead, tail = 0, (start, 0), None, start
-        untouched = codec.name == "h264" and "mp4" in container.format.name and codec.extradata is not None
+        untouched = codec.name == "h264" and "mp4" in container.format.name
         for packet in container.demux(stream):
             if not packet.size:
                 continue
             count += 1
             if packet.pts is None or packet.dts is None or packet.is_discard:
                 untouched = False
+            elif count == 1 and untouched:
+                untouched = _starts_over(bytes(packet))
             if packet.pts is not None and not packet.is_discard:
                 last = max(last, (packet.pts, packet.duration or int(1 / rate / base)))
             if packet.dts is not None:
@@ -129,6 +131,19 @@ def _examined(path: Path) -> _Clip:
             colours=colours,
             sounds=bool(container.streams.audio),
         )
+
+
+def _starts_over(data: bytes) -> bool:
+    """Whether nothing in or after a packet of H.264, as it lies in an MP4, builds on what was before it.
+
+    A key frame alone does not say so: some let frames after them look back, and would find the clip before.
+    """
+    place = 0
+    while place + 4 < len(data):
+        if data[place + 4] & 31 == 5:  # a slice of an IDR picture
+            return True
+        place += 4 + int.from_bytes(data[place : place + 4])
+    return False
 
 
 @contextmanager

@@ -136,8 +136,9 @@ def picked(
         ValueError: As for :func:`pictures`.
         OSError: The file cannot be opened.
     """
+    found: list[tuple[float, Image.Image]] = []
     planned = probe(video).n_frames
-    while True:
+    for _ in range(2):  # once more where some of what is in the file is never shown
         wanted, start, count = frozenset(plan(planned)), 0.0, 0
         found = []
         for index, picture in enumerate(pictures(video, damaged=damaged)):
@@ -146,8 +147,9 @@ def picked(
             if index in wanted:
                 found.append(((picture.time or 0.0) - start, shown(picture)))
         if count == planned:
-            return found
-        planned = count  # some formats hold frames that are never shown
+            break
+        planned = count
+    return found
 
 
 def spread(count: int) -> Callable[[int], Collection[int]]:
