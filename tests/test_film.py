@@ -98,9 +98,9 @@ def test_frames_that_an_edit_list_cuts_off_stay_off(tmp_path):
 
 def test_a_clip_whose_first_frame_lets_others_look_back_is_not_copied(tmp_path):
     """Alone it plays. Behind another clip, its frames would find that one's."""
-    whole = clip_of(tmp_path, "1.mp4", options=OPEN_GOP)
+    whole = write_clip(tmp_path / "1.mp4", range(40), options=OPEN_GOP)
     cut = from_its_second_key_frame(whole, tmp_path / "2.mp4")
-    assert decoded(cut)[0] == list(range(8, 30))
+    assert decoded(cut)[0] == list(range(8, 40))
     for clips in ([whole, cut], [cut, cut, whole]):
         assert_joined(concatenate(clips, tmp_path / "film.mp4"), clips)
 
@@ -153,6 +153,13 @@ def test_sound_stays_in_step_and_silence_stands_for_none(tmp_path, rate):
         sound = container.streams.audio[0]
         assert (sound.codec_context.name, sound.rate, sound.channels) == ("aac", 48000, 2)
         assert float(sound.duration * sound.time_base) == pytest.approx(4 + 2 * gap, abs=0.03)
+
+
+def test_the_sound_lasts_as_long_as_the_pictures(tmp_path):
+    clips = [clip_of(tmp_path, "1.mp4", beep=0.2), clip_of(tmp_path, "2.mp4", 30)]
+    with av.open(str(concatenate(clips, tmp_path / "film.mp4"))) as container:
+        sound = container.streams.audio[0]
+        assert 2 <= sound.duration * sound.time_base < 2 + 1025 / 48000
 
 
 def test_forty_clips_do_not_drift(tmp_path):

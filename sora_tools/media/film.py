@@ -109,7 +109,7 @@ def _examined(path: Path) -> _Clip:
             if not packet.size:
                 continue
             count += 1
-            if packet.pts is None or packet.dts is None or packet.is_discard:
+            if packet.pts is None or packet.dts is None:
                 untouched = False
             elif count == 1 and untouched:
                 untouched = _starts_over(bytes(packet))

@@ -78,7 +78,8 @@ def pictures(video: str | os.PathLike[str], *, damaged: bool = False) -> Iterato
 
     Args:
         video: Path of the file.
-        damaged: Whether a damaged file is fine, as far as it can be shown. Else its first damage is an error.
+        damaged: Whether a damaged file is fine, as far as it can be shown. Else its first damage is an error, and
+            some of the frames right before it may go with it.
 
     Raises:
         ValueError: The file is no video, is damaged, or has no frame that can be shown.
@@ -106,13 +107,16 @@ def pictures(video: str | os.PathLike[str], *, damaged: bool = False) -> Iterato
 def _decoded(container: InputContainer, *, damaged: bool) -> Iterator[av.VideoFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    cut = False
+    cut, reached = False, None
     for packet in container.demux():  # all tracks: the file may end within another one's packet
         cut = cut or packet.is_corrupt
-        if cut and not damaged:
-            break  # what the decoder still holds may lack the frames between
-        if packet.stream is stream and not (cut and packet.size):  # the empty one at the end empties the decoder
-            yield from stream.codec_context.decode(packet)
+        if packet.stream is not stream or (cut and packet.size):
+            continue
+        reached = packet.dts if packet.size else reached
+        for picture in stream.codec_context.decode(packet):  # the empty packet at the end empties the decoder
+            if cut and not damaged and (picture.pts is None or reached is None or picture.pts > reached):
+                break  # a frame that the file has lost belongs before this one
+            yield picture
     if cut:
         raise EOFError("the file ends early")
 
