@@ -47,7 +47,10 @@ def write_clip(
     beep=None,
     front=False,
 ):
-    """Frames that show these numbers, at ``times`` in milliseconds or evenly; a beep of 0.1 s from ``beep`` s on."""
+    """Frames that show these numbers, at ``times`` in milliseconds or evenly; a beep of 0.1 s from ``beep`` s on.
+
+    The sound is as long as the pictures, or ``sounding`` seconds.
+    """
     with av.open(str(path), "w", options={"movflags": "+faststart"} if front else {}) as container:
         stream = container.add_stream(codec, rate, options=options)
         stream.width, stream.height = size
@@ -62,7 +65,7 @@ def write_clip(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound:
-            for start in range(0, count * 44100 // rate, 1024):
+            for start in range(0, int(44100 * (sounding or count / rate)), 1024):
                 container.mux(sound.encode(tone(start, beep)))
             container.mux(sound.encode())
     return path

@@ -91,9 +91,9 @@ def test_other_clips_are_encoded_anew_and_keep_their_times(tmp_path, name, setti
 def test_frames_that_an_edit_list_cuts_off_stay_off(tmp_path):
     one = clip_of(tmp_path, "1.mp4")
     short = trimmed(one, tmp_path / "short.mp4", 5)
-    film = concatenate([one, short, one], tmp_path / "film.mp4")
-    assert decoded(film)[0] == [*range(30), *range(5, 30), *range(30)]
-    assert_joined(film, [one, short, one])
+    for clips in ([short], [short, one], [one, short, one]):
+        assert_joined(concatenate(clips, tmp_path / "film.mp4"), clips)
+    assert decoded(tmp_path / "film.mp4")[0] == [*range(30), *range(5, 30), *range(30)]
 
 
 def test_a_clip_whose_first_frame_lets_others_look_back_is_not_copied(tmp_path):
@@ -167,6 +167,14 @@ def test_forty_clips_do_not_drift(tmp_path):
     clip = write_clip(tmp_path / "1.mp4", range(10), beep=0.1)
     film = concatenate([clip] * 40, tmp_path / "film.mp4")
     assert beeps(film) == pytest.approx([0.1 + place / 3 for place in range(40)], abs=0.005)
+
+
+def test_sound_beyond_its_pictures_is_not_heard(tmp_path):
+    clip = write_clip(tmp_path / "1.mp4", range(10), beep=0.7, sounding=1.0)
+    assert beeps(clip) == pytest.approx([0.7], abs=0.005)
+    film = concatenate([clip, clip], tmp_path / "film.mp4")
+    assert beeps(film) == []
+    assert probe(film).duration == pytest.approx(20 / 30)
 
 
 def test_pictures_and_sound_lie_beside_each_other_in_the_file(tmp_path):
