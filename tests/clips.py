@@ -45,11 +45,13 @@ def write_clip(
     options=B_FRAMES,
     pix="yuv420p",
     beep=None,
+    sounding=None,
+    late=0.0,
     front=False,
 ):
     """Frames that show these numbers, at ``times`` in milliseconds or evenly; a beep of 0.1 s from ``beep`` s on.
 
-    The sound is as long as the pictures, or ``sounding`` seconds.
+    The sound is as long as the pictures, or ``sounding`` seconds, and begins ``late`` seconds after them.
     """
     with av.open(str(path), "w", options={"movflags": "+faststart"} if front else {}) as container:
         stream = container.add_stream(codec, rate, options=options)
@@ -66,19 +68,19 @@ def write_clip(
         container.mux(stream.encode())
         if sound:
             for start in range(0, int(44100 * (sounding or count / rate)), 1024):
-                container.mux(sound.encode(tone(start, beep)))
+                container.mux(sound.encode(tone(start, beep, late)))
             container.mux(sound.encode())
     return path
 
 
-def tone(start, beep):
+def tone(start, beep, late):
     waves = array("h")
     for sample in range(start, start + 1024):
         heard = beep <= sample / 44100 < beep + 0.1
         waves.append(int(20000 * math.sin(sample * 0.2)) if heard else 0)
     frame = av.AudioFrame("s16", "mono", 1024)
     frame.planes[0].update(waves.tobytes())
-    frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
+    frame.sample_rate, frame.pts, frame.time_base = 44100, start + int(44100 * late), Fraction(1, 44100)
     return frame
 
 

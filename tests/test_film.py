@@ -177,6 +177,12 @@ def test_sound_beyond_its_pictures_is_not_heard(tmp_path):
     assert probe(film).duration == pytest.approx(20 / 30)
 
 
+def test_sound_that_begins_late_stays_late(tmp_path):
+    clip = clip_of(tmp_path, "1.mp4", beep=0.1, sounding=0.4, late=0.5)
+    assert beeps(clip) == pytest.approx([0.6], abs=0.005)
+    assert beeps(concatenate([clip, clip], tmp_path / "film.mp4")) == pytest.approx([0.6, 1.6], abs=0.005)
+
+
 def test_pictures_and_sound_lie_beside_each_other_in_the_file(tmp_path):
     clips = [clip_of(tmp_path, "1.mp4", beep=0.2), *[clip_of(tmp_path, "2.mp4", 30)] * 3]
     with av.open(str(concatenate(clips, tmp_path / "film.mp4"))) as container:
