@@ -190,7 +190,7 @@ def test_pictures_and_sound_lie_beside_each_other_in_the_file(tmp_path):
         for packet in container.demux():
             if packet.size:
                 latest[packet.stream.type] = float(packet.dts * packet.time_base)
-                assert abs(latest["video"] - latest["audio"]) < 1.1
+                assert abs(latest["video"] - latest["audio"]) < 0.5
 
 
 def test_sound_that_needs_no_converting_is_played_to_its_end(tmp_path):
