@@ -321,6 +321,14 @@ def test_a_task_not_yet_shown_is_waited_for(gateway: Gateway, clock: Clock) -> N
     assert play.run(wait(gateway, "task_fresh", 600.0)).status == "succeeded"
 
 
+def test_a_wait_that_ends_before_the_task_is_shown_says_that_it_is_queued(gateway: Gateway, clock: Clock) -> None:
+    play = Play(clock, [reply(200, {"id": "task_fresh"})], [page(), html(), page()])
+    play.run(create(gateway, VideoRequest(prompt="x")))
+    with pytest.raises(WaitTimeoutError) as caught:
+        play.run(wait(gateway, "task_fresh", 20.0))
+    assert (caught.value.charged, caught.value.task.status) == ("yes", "queued")
+
+
 def test_a_task_never_shown_is_not_found_after_the_grace(gateway: Gateway, clock: Clock) -> None:
     play = Play(clock, [reply(200, {"id": "task_fresh"})], [page(), html(), page()])
     play.run(create(gateway, VideoRequest(prompt="x")))

@@ -297,6 +297,14 @@ def test_a_wait_that_ends_too_early_is_an_answer(invoke):
     assert json.loads(message.content)["status"] == "running"
 
 
+def test_a_wait_that_ends_before_the_gateway_shows_the_task_is_an_answer(invoke):
+    # Waits 10 ms for real.
+    create_video, query_video = SoraToolkit(**FakeGateway().settings(), max_wait=0.01).get_tools()
+    task_id = invoke(create_video, call("create_video", **PROMPT)).artifact["task"]["task_id"]
+    message = invoke(query_video, call("query_video", task_id=task_id))
+    assert (message.status, json.loads(message.content)["status"]) == ("success", "queued")
+
+
 def test_a_task_that_nobody_knows(invoke):
     # Waits 10 ms for real.
     for max_wait in (0, 0.01):

@@ -164,6 +164,8 @@ def wait(gateway: Gateway, task_id: str, timeout: float) -> Flow[VideoTask]:
         never_reached = last is None and isinstance(trouble, NotSentError)  # it is down, and not merely away
         if gateway.clock() >= (min(deadline, start + gateway.retry.budget) if never_reached else deadline):
             charged = yield from _charged(gateway, task_id, last, vouched)
+            if isinstance(trouble, TaskNotFoundError) and gateway.now() < _visible(task_id, submission, 0.0):
+                last, trouble = last or _not_shown_yet(task_id, gateway), None
             raise _timed_out(task_id, timeout, last, trouble, charged)
         pause = _pause(gateway, gateway.clock() - start, last)
 
