@@ -506,7 +506,8 @@ def test_a_ledger_of_each_earlier_version_is_taken_along(tmp_path: Path, version
         old.execute(f"pragma user_version = {version}")
         old.execute(
             "insert into submission"
-            " (key, gateway, account, dialect, body, digest, state, task_id, intended_at, sent_at) values ('k', ?, '', 'backend', '{}', '', 'accepted', 'task_1', 2e9, 2e9)",
+            " (key, gateway, account, dialect, body, digest, state, task_id, intended_at, sent_at)"
+            " values ('k', ?, '', 'backend', '{}', '', 'accepted', 'task_1', 2e9, 2e9)",
             (GATEWAY,),
         )
         old.commit()
