@@ -120,7 +120,7 @@ RUBBISH = {
     "negative zero": lambda _: Price(Decimal("-0"), "USD"),
     "NaN": lambda _: Price(Decimal("NaN"), "USD"),
     "infinite": lambda _: Price(Decimal("Infinity"), "USD"),
-    "finer than can be added": lambda _: Price(Decimal("1e-13"), "USD"),
+    "of a vanishing negative": lambda _: Price(Decimal("-1e-13"), "USD"),
     "larger than can be added": lambda _: Price(Decimal("1e13"), "USD"),
     "no currency": lambda _: Price(Decimal(1), ""),
     "a currency of two lines": lambda _: Price(Decimal(1), "US\nD"),
@@ -143,6 +143,13 @@ def test_a_price_that_cannot_be_known_lets_nothing_through(
             play.run(create(gateway, VideoRequest(prompt="x"), "k"))
         assert (play.sent, gateway.ledger.submissions(), caught.value.charged) == ([], [], "no")
         assert caught.value.hint.startswith("Nothing was sent now.")
+
+
+def test_a_price_without_an_end_is_rounded_up() -> None:
+    for amount, told in ((Decimal(1) / 3, "0.333333333334"), (Decimal("1e-999999"), "0.000000000001")):
+        assert str(priced(lambda _, amount=amount: (amount, "USD"), VideoRequest(prompt="x"))) == f"{told} USD"
+    with decimal.localcontext(prec=2):
+        assert str(priced(lambda _: (Decimal("123.45"), "USD"), VideoRequest(prompt="x"))) == "123.45 USD"
 
 
 def test_a_plain_pair_is_a_price_too() -> None:
