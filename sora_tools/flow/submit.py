@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
-from ..limits import Check, once_more, terms
+from ..limits import Check, Price, once_more, terms
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from ..wire import Call
 from .exchange import Gateway, exchange, persist
@@ -335,13 +335,17 @@ class _Attempts:
             raise unknown(result.doubt, self.submission.key)
         lost = self.lost or not self.paged
         again: tuple[Any, ...] = (claim, *self._sender)
-        if self.checks and (lost or result.doubt is not None):  # it may be paid for a second time
-            again = (*again, once_more(submission.price, self.submission.price), *self.checks)
+        before = None
+        may_cost = self.submission.price is not None or self.checks
+        if may_cost and (lost or result.doubt is not None):  # it may be paid for a second time
+            before = submission.price
+            again = (*again, once_more(before, self.submission.price), *self.checks)
         yield Do(self.gateway.ledger.send_again, again)
         self.lost = lost
-        return (yield from self._send(claim))
+        return (yield from self._send(claim, before))
 
-    def _send(self, claim: Claim) -> Flow[VideoTask]:
+    def _send(self, claim: Claim, before: Price | None = None) -> Flow[VideoTask]:
+        """One send. ``before``: what it cost without this one, where that was counted beside an earlier one."""
         try:
             if not (self.paged or self.lost):
                 self._check_cool_down()
@@ -361,9 +365,9 @@ class _Attempts:
                     request_id=error.request_id,
                     key=self.submission.key,
                 )
-                yield from self._note_failure(claim, busy)
+                yield from self._note_failure(claim, busy, before)
                 raise busy from error
-            yield from self._note_failure(claim, error.about(key=self.submission.key))
+            yield from self._note_failure(claim, error.about(key=self.submission.key), before)
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task
@@ -380,9 +384,10 @@ class _Attempts:
             self.cooled = True
             raise
 
-    def _note_failure(self, claim: Claim, error: SoraError) -> Flow[None]:
-        is_clean = error.charged == "no" and not (self.paged or self.lost)
-        if not (yield from noted(self.gateway, claim, "refused" if is_clean else "unsure")):
+    def _note_failure(self, claim: Claim, error: SoraError, before: Price | None) -> Flow[None]:
+        is_free = error.charged == "no"
+        state = "refused" if is_free and not (self.paged or self.lost) else "unsure"
+        if not (yield from noted(self.gateway, claim, state, price=before if is_free else None)):
             error.most_sends = 1  # what cannot be written down is not sent again
         if isinstance(error, EndpointUnavailableError) and error.charged == "unknown" and error.task_id is None:
             self.paged = True
