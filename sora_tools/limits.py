@@ -52,7 +52,7 @@ class Spent(NamedTuple):
 
     Attributes:
         thread: By its conversation; what belongs to none counts as one conversation.
-        day: In the last 24 hours.
+        day: By what was last sent within 24 hours.
     """
 
     thread: Decimal

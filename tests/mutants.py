@@ -206,12 +206,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "refused is written for an unknown fate",
-        (Edit(SUBMIT, '"refused" if is_clean else "unsure"', '"refused"'),),
+        (Edit(SUBMIT, 'self._turned_away if is_free else "unsure"', '"refused"'),),
         ("test_flow_submit.py::test_an_unknown_fate_is_never_sent_again",),
     ),
     Mutant(
         "a refusal after a web page clears the first send",
-        (Edit(SUBMIT, 'error.charged == "no" and not (self.paged or self.lost)', 'error.charged == "no"'),),
+        (Edit(SUBMIT, '"unsure" if self.paged or self.lost else "refused"', '"refused"'),),
         ("test_flow_page.py::test_a_refusal_after_a_page_says_nothing_of_the_first_send",),
     ),
     Mutant(
@@ -330,9 +330,14 @@ MUTANTS: Final = (
         "a chat whose caller went before it left stays unsure",
         (
             Edit(SUBMIT, "claim = claim.handed_over()  # to", "pass  # to"),
-            Edit(SUBMIT, "listen(self.gateway, claim, call)", "listen(self.gateway, claim.handed_over(), call)"),
+            Edit(SUBMIT, "listen(self.gateway, claim, call,", "listen(self.gateway, claim.handed_over(), call,"),
         ),
         ("test_chat_faults.py::test_an_interrupted_caller_leaves_it_unsent_and_free",),
+    ),
+    Mutant(
+        "a chat's refusal clears an earlier send",
+        (Edit(LISTEN, "noted(gateway, claim, turned_away, price=before)", 'noted(gateway, claim, "refused")'),),
+        ("test_chat_faults.py::test_a_resend_that_is_turned_away_leaves_the_first_unknown",),
     ),
     Mutant(
         "a chat that was never heard of counts as charged",
@@ -521,6 +526,11 @@ MUTANTS: Final = (
         ("test_limits.py::test_what_may_be_paid_for_counts_and_what_was_refused_does_not",),
     ),
     Mutant(
+        "nobody looks at the budget",
+        (Edit(SQLITE, "                check(self._spent(db, intended))\n", "                pass\n"),),
+        ("test_model.py::test_no_history_spends_more_than_its_budget",),
+    ),
+    Mutant(
         "what was refused is paid for",
         (Edit(SQLITE, " and state <> 'refused' and reuses is null and {}", " and reuses is null and {}"),),
         ("test_limits.py::test_what_may_be_paid_for_counts_and_what_was_refused_does_not",),
@@ -539,6 +549,11 @@ MUTANTS: Final = (
         "a resend costs nothing",
         (Edit(SUBMIT, "if may_cost and (lost or result.doubt is not None):", "if False:"),),
         ("test_limits.py::test_a_resend_is_held_against_the_budget_and_counted_beside_the_first",),
+    ),
+    Mutant(
+        "a resend that was turned away stays paid for",
+        (Edit(SUBMIT, "price=before if is_free else None", "price=None"),),
+        ("test_limits.py::test_a_resend_that_was_turned_away_costs_nothing",),
     ),
     Mutant(
         "every further send costs again",

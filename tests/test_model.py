@@ -629,7 +629,7 @@ def test_no_history_pays_twice_where_keys_are_honoured() -> None:
 
 
 def test_no_history_spends_more_than_its_budget() -> None:
-    played = play(ThriftyCallers, 60, 50)
+    played = play(ThriftyCallers, 40, 50)
     for what in ("accepted", "adopted", "reused", "crashed", "submission_unknown", "over budget"):
         assert played[what] > 0, played
 

@@ -183,11 +183,11 @@ class Ledger(Protocol):
             submission: What is about to be sent.
             repeat: Whether it may repeat what its conversation has submitted before.
             check: Is asked where it would be written down, and then only; what it raises goes to the caller, and
-                nothing is written. It is told what is spent in the currency of ``submission.price``, that included,
-                with the same account at the same gateway: by the same conversation, and by what was last sent within
-                24 hours. What was refused costs nothing, nor does what was given another one's task. Two submissions
-                at once must not be told the same: ask within the transaction that writes. Given where the client has
-                to bound what is spent, or must not send this at all.
+                nothing is written. It is told the ``Spent`` of the same account at the same gateway in the currency
+                of ``submission.price``, that one included; zeros where it has none. What was refused costs nothing,
+                nor does what was given another one's task. Two submissions at once must not be told the same: ask
+                within the transaction that writes. Given where the client bounds what is spent, or must not send
+                this at all.
         """
         ...
 
