@@ -19,6 +19,7 @@ import pytest
 from by_hand import Play, html, reply
 from conftest import Clock
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from sora_tools import (
@@ -585,6 +586,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
+@profile(deadline=None)  # machines are shared
 def test_whatever_was_written_down_the_ledger_adds_it_up(steps: list[Any]) -> None:
     clock = Clock()
     book = MemoryLedger(clock)
