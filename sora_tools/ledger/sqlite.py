@@ -55,7 +55,7 @@ MIGRATIONS: Final = (
     """
     alter table submission add column price text;
     alter table submission add column currency text;
-    create index submission_sent on submission (gateway, account, sent_at);
+    create index submission_sent on submission (gateway, account, sent_at) where price is not null;
     create index submission_paid on submission (gateway, account, thread, currency, price)
         where price is not null and state <> 'refused' and reuses is null;
     """,
