@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         TaskNotFoundError,
         UnreadableReplyError,
         WaitTimeoutError,
+        is_retryable,
     )
     from .flow.probe import FormatProbe, GatewayProbe
     from .ledger.sqlite import MemoryLedger, SQLiteLedger
     from .ledger.submissions import Ledger, Submission
+    from .limits import Price, VideoLimits
     from .retry import Retry
     from .sandbox import Sandbox
     from .schemas import (
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
         VideoRequest,
         VideoTask,
     )
-    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit
+    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit, video_approval
 
 __version__ = "0.1.0"
 
@@ -66,10 +68,12 @@ _HOMES = {
         "TaskNotFoundError",
         "UnreadableReplyError",
         "WaitTimeoutError",
+        "is_retryable",
     ),
     "flow.probe": ("FormatProbe", "GatewayProbe"),
     "ledger.sqlite": ("MemoryLedger", "SQLiteLedger"),
     "ledger.submissions": ("Ledger", "Submission"),
+    "limits": ("Price", "VideoLimits"),
     "retry": ("Retry",),
     "sandbox": ("Sandbox",),
     "schemas": (
@@ -82,7 +86,7 @@ _HOMES = {
         "VideoRequest",
         "VideoTask",
     ),
-    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit"),
+    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "video_approval"),
 }
 
 __all__ = [
@@ -104,6 +108,7 @@ __all__ = [
     "LostReplyError",
     "MemoryLedger",
     "NotSentError",
+    "Price",
     "QueryVideoTool",
     "QuotaError",
     "Retry",
@@ -120,9 +125,12 @@ __all__ = [
     "TaskNotFoundError",
     "TaskPage",
     "UnreadableReplyError",
+    "VideoLimits",
     "VideoRequest",
     "VideoTask",
     "WaitTimeoutError",
+    "is_retryable",
+    "video_approval",
 ]
 
 

@@ -3,7 +3,8 @@
 Rules. What is about to be sent is in the ledger first. What came of it is in the ledger before anyone hears of it.
 Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated, unless
 the gateway is known to honour the key that goes with it, or the caller says so; one that a web page answered is sent
-again where the list, looked at first, shows no task that may have come of it.
+again where the list, looked at first, shows no task that may have come of it. What the operator's limits refuse is
+refused in the step that would have written it down; what sends nothing new is not held against them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from ..errors import (
     TaskNotFoundError,
 )
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
-from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
+from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, State, Submission, Taken, Unsure, digest, recorded
+from ..limits import Check, Price, once_more, terms
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from ..wire import Call
 from .exchange import Gateway, exchange, persist
@@ -126,6 +128,7 @@ def create(
         )
     request = with_model(gateway, request)
     body = request.body()
+    price, check = terms(gateway.limits, gateway.price, request)
     submission = Submission(
         key=key or os.urandom(16).hex(),
         gateway=gateway.settings.origin,
@@ -134,6 +137,7 @@ def create(
         digest=digest(body),
         account=gateway.settings.account,
         thread=thread,
+        price=price,
     )
     names = dict.fromkeys((gateway.dialect.name, *(dialect.name for dialect in gateway.fallback)))
     formats = [gateway.speaking(name) for name in names]
@@ -142,7 +146,14 @@ def create(
         submission = replace(submission, dialect=speaking.dialect.name)
         deadline = gateway.clock() + gateway.patience + RECONCILE if patience is None else start + patience
         attempts = _Attempts(
-            speaking, request, submission, deadline, is_named=key is not None, may_repeat=repeat == "new", resend=resend
+            speaking,
+            request,
+            submission,
+            deadline,
+            checks=() if check is None else (check,),
+            is_named=key is not None,
+            may_repeat=repeat == "new",
+            resend=resend,
         )
         try:
             task, reused = yield from _submitted(attempts)
@@ -174,6 +185,7 @@ class _Attempts:
     """The sends of one submission.
 
     Attributes:
+        checks: What the ledger asks before it writes down what may be paid for; none where there is nothing to ask.
         is_named: Whether the caller gave the key, so that an earlier call may have sent it.
         may_repeat: Whether it may be sent though its conversation has submitted the very same.
         sent: Whether this call has sent it.
@@ -188,6 +200,7 @@ class _Attempts:
     request: VideoRequest
     submission: Submission
     deadline: float
+    checks: tuple[Check, ...]
     is_named: bool
     may_repeat: bool
     resend: bool
@@ -202,6 +215,11 @@ class _Attempts:
     def _sender(self) -> tuple[str, str]:
         """With which account's key, and in which format, it is sent."""
         return self.submission.account, self.submission.dialect
+
+    @property
+    def _turned_away(self) -> State:
+        """What the submission is after a send that was provably not accepted."""
+        return "unsure" if self.paged or self.lost else "refused"
 
     @property
     def last_send(self) -> float:
@@ -281,7 +299,7 @@ class _Attempts:
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
         try:
-            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat))
+            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat, *self.checks))
         except ConfigurationError as error:
             if not self.sent:
                 error.hint = f"Nothing was sent now. {error.hint}"
@@ -320,11 +338,19 @@ class _Attempts:
             self.lost = True
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
-        self.lost = self.lost or not self.paged
-        yield Do(self.gateway.ledger.send_again, (claim, *self._sender))
-        return (yield from self._send(claim))
+        lost = self.lost or not self.paged
+        again: tuple[Any, ...] = (claim, *self._sender)
+        before = None
+        may_cost = self.submission.price is not None or self.checks
+        if may_cost and (lost or result.doubt is not None):  # it may be paid for a second time
+            before = submission.price
+            again = (*again, once_more(before, self.submission.price), *self.checks)
+        yield Do(self.gateway.ledger.send_again, again)
+        self.lost = lost
+        return (yield from self._send(claim, before))
 
-    def _send(self, claim: Claim) -> Flow[VideoTask]:
+    def _send(self, claim: Claim, before: Price | None = None) -> Flow[VideoTask]:
+        """One send. ``before``: what it cost without this one, where that was counted beside an earlier one."""
         try:
             if not (self.paged or self.lost):
                 self._check_cool_down()
@@ -332,7 +358,7 @@ class _Attempts:
             self.sent = True
             if call.streamed:
                 claim = claim.handed_over()  # to the listener, or back to us where it never came to listen
-                return (yield from self._listened(claim, call))
+                return (yield from self._listened(claim, call, before))
             task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
             if self.gateway.honoured and error.http_status == 409:  # the first send with this key is still under way
@@ -344,16 +370,17 @@ class _Attempts:
                     request_id=error.request_id,
                     key=self.submission.key,
                 )
-                yield from self._note_failure(claim, busy)
+                yield from self._note_failure(claim, busy, before)
                 raise busy from error
-            yield from self._note_failure(claim, error.about(key=self.submission.key))
+            yield from self._note_failure(claim, error.about(key=self.submission.key), before)
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task
 
-    def _listened(self, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
+    def _listened(self, claim: Claim, call: Call[VideoTask], before: Price | None) -> Flow[VideoTask]:
         """The task as soon as its stream has named it. Until then its key stands for it."""
-        task = yield Aside(listen(self.gateway, claim, call), FIRST_WORD)
+        listening = listen(self.gateway, claim, call, self._turned_away, before)
+        task = yield Aside(listening, FIRST_WORD)
         return task or VideoTask(task_id=claim.key, status="queued", dialect=self.gateway.dialect.name)
 
     def _check_cool_down(self) -> None:
@@ -363,9 +390,10 @@ class _Attempts:
             self.cooled = True
             raise
 
-    def _note_failure(self, claim: Claim, error: SoraError) -> Flow[None]:
-        is_clean = error.charged == "no" and not (self.paged or self.lost)
-        if not (yield from noted(self.gateway, claim, "refused" if is_clean else "unsure")):
+    def _note_failure(self, claim: Claim, error: SoraError, before: Price | None) -> Flow[None]:
+        is_free = error.charged == "no"
+        state = self._turned_away if is_free else "unsure"
+        if not (yield from noted(self.gateway, claim, state, price=before if is_free else None)):
             error.most_sends = 1  # what cannot be written down is not sent again
         if isinstance(error, EndpointUnavailableError) and error.charged == "unknown" and error.task_id is None:
             self.paged = True
