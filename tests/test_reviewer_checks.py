@@ -35,6 +35,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -240,15 +241,20 @@ def test_check_14_docstrings_have_the_sections_of_the_template(kind: type) -> No
         assert body.strip(), name
 
 
+@pytest.fixture
+def quickly(brisk: None) -> Iterator[Sandbox]:
+    """A sandbox that renders nothing until it is downloaded."""
+    with Sandbox(render=False, speed=40) as running:
+        yield running
+
+
 @pytest.mark.parametrize("kind", TEMPLATE, ids=lambda kind: kind.__name__)
-def test_check_14_every_program_of_a_docstring_runs(
-    kind: type, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SORA_BASE_URL", sandbox.base_url)
+def test_check_14_every_program_of_a_docstring_runs(kind: type, quickly: Sandbox, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SORA_BASE_URL", quickly.base_url)
     monkeypatch.setenv("SORA_API_KEY", "sk-test")
     with Sora() as sora:
         made = sora.create(PROMPT).task_id
-    text = (kind.__doc__ or "").replace("https://gateway.example", sandbox.base_url).replace('"openai:gpt-5"', "model")
+    text = (kind.__doc__ or "").replace("https://gateway.example", quickly.base_url).replace('"openai:gpt-5"', "model")
     text = text.replace("task_01...", made)
     blocks = [dedent(block) for block in re.findall(r"code-block:: python\n\n((?: {12}.*\n|\n)+)", text)]
     programs = [block for block in blocks if not block.startswith(("'", "[", "ToolMessage("))]  # those are answers
@@ -257,7 +263,7 @@ def test_check_14_every_program_of_a_docstring_runs(
         exec(compile(program, kind.__name__, "exec"), names)
     (names["toolkit"] if kind is SoraToolkit else names["tool"].sora).close()
     assert len(programs) >= 3
-    assert sandbox.creates - 1 == {CreateVideoTool: 2, QueryVideoTool: 0, SoraToolkit: 1}[kind]
+    assert quickly.creates - 1 == {CreateVideoTool: 2, QueryVideoTool: 0, SoraToolkit: 1}[kind]
 
 
 # --- 15: both colours --------------------------------------------------------------------------------------------
