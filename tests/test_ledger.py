@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -37,6 +39,7 @@ from sora_tools.ledger import (
     digest,
     ledger,
     recorded,
+    sqlite,
 )
 from sora_tools.ledger.sqlite import MIGRATIONS, ForgetfulLedger, network_file_system
 
@@ -867,3 +870,20 @@ def test_a_child_forked_while_threads_write_goes_on_writing(file: Path) -> None:
         for thread in threads:
             thread.join()
     assert all(book.find(f"child-{number}").task_id for number in range(10))
+
+
+def test_no_statement_numbers_its_placeholders() -> None:
+    # Python 3.14 takes no sequence for them, and 3.12 warns of it.
+    source = Path(sqlite.__file__).read_text()
+    assert not re.findall(r"\?\d", source)
+
+
+def test_a_ledger_that_nobody_holds_any_more_leaves_nothing_open(tmp_path: Path) -> None:
+    for ledger in (MemoryLedger(), SQLiteLedger(tmp_path / "ledger.sqlite")):
+        ledger.submissions()
+    db, book = ledger._db, weakref.ref(ledger)
+    del ledger
+    gc.collect()
+    assert book() is None
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        db.execute("select 1")
