@@ -879,10 +879,10 @@ def test_no_statement_numbers_its_placeholders() -> None:
 
 
 def test_a_ledger_that_nobody_holds_any_more_leaves_nothing_open(tmp_path: Path) -> None:
-    for ledger in (MemoryLedger(), SQLiteLedger(tmp_path / "ledger.sqlite")):
-        ledger.submissions()
-    db, book = ledger._db, weakref.ref(ledger)
-    del ledger
+    held = SQLiteLedger(tmp_path / "ledger.sqlite")
+    held.submissions()
+    db, book = held._db, weakref.ref(held)
+    del held
     gc.collect()
     assert book() is None
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
