@@ -510,6 +510,7 @@ def test_a_write_that_fails_leaves_no_claim_behind(file: Path, monkeypatch: pyte
     with pytest.raises(ConfigurationError) as kept:  # and with it every frame it went through
         book.begin(submission())
     assert isinstance(book.begin(submission()), New), kept.value
+    book._db = real
 
 
 def test_a_lock_held_by_another_thread_is_waited_for_and_not_for_ever(
