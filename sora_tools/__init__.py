@@ -45,7 +45,14 @@ if TYPE_CHECKING:
         VideoRequest,
         VideoTask,
     )
-    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit, video_approval
+    from .tools import (
+        CreateVideoTool,
+        QueryVideoTool,
+        SoraToolError,
+        SoraToolkit,
+        content_blocks,
+        video_approval,
+    )
 
 __version__ = "0.1.0"
 
@@ -86,7 +93,14 @@ _HOMES = {
         "VideoRequest",
         "VideoTask",
     ),
-    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "video_approval"),
+    "tools": (
+        "CreateVideoTool",
+        "QueryVideoTool",
+        "SoraToolError",
+        "SoraToolkit",
+        "content_blocks",
+        "video_approval",
+    ),
 }
 
 __all__ = [
@@ -129,6 +143,7 @@ __all__ = [
     "VideoRequest",
     "VideoTask",
     "WaitTimeoutError",
+    "content_blocks",
     "is_retryable",
     "video_approval",
 ]

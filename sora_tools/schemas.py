@@ -87,18 +87,20 @@ class InpaintItem(_Part):
     given are sent.
     """
 
-    type: Literal["image"] = Field("image", description="Kind of the item. Only image is documented.")
+    type: Literal["image"] = Field(default="image", description="Kind of the item. Only image is documented.")
     url: Annotated[str, AfterValidator(_image_url)] = Field(
-        "", description='Address of the image (https, or data:image/...;base64,). "" means no image.'
+        default="", description='Address of the image (https, or data:image/...;base64,). "" means no image.'
     )
-    frame_index: FrameIndex = Field(0, description="Frame of the new video at which the item is placed, from 0.")
-    preset_id: None = Field(None, description="Documented as null.")
+    frame_index: FrameIndex = Field(
+        default=0, description="Frame of the new video at which the item is placed, from 0."
+    )
+    preset_id: None = Field(default=None, description="Documented as null.")
     generation_id: str | None = Field(
-        None, description="Generation to take the item from. The page documents null; gateways also read ids."
+        default=None, description="Generation to take the item from. The page documents null; gateways also read ids."
     )
-    upload_media_id: str = Field("", description="Id of media uploaded to the gateway before.")
-    source_start_frame: FrameIndex = Field(0, description="First frame to use of a source video.")
-    source_end_frame: FrameIndex = Field(0, description="Last frame to use of a source video.")
+    upload_media_id: str = Field(default="", description="Id of media uploaded to the gateway before.")
+    source_start_frame: FrameIndex = Field(default=0, description="First frame to use of a source video.")
+    source_end_frame: FrameIndex = Field(default=0, description="Last frame to use of a source video.")
 
 
 class SDEdit(_Part):
@@ -108,7 +110,7 @@ class SDEdit(_Part):
         description="Strength of the edit, 1 (stay close) to 8 (go far)."
     )
     source_generation_id: str = Field(description="Generation to start from.")
-    source_upload_media_id: str | None = Field(None, description="Uploaded media to start from, or null.")
+    source_upload_media_id: str | None = Field(default=None, description="Uploaded media to start from, or null.")
 
 
 class VideoRequest(_Part):
@@ -121,24 +123,28 @@ class VideoRequest(_Part):
             clients raise it as :class:`~sora_tools.InvalidRequestError`.
     """
 
-    type: Literal["video_gen"] = Field("video_gen", description="Kind of generation. Only video_gen is documented.")
-    prompt: str = Field("", description="Text that describes the video.")
-    n_variants: Count = Field(1, description="How many variants to make, 1 to 100. Each is a video and is paid for.")
-    n_frames: Count = Field(150, description="Length in frames, 1 or more, at 30 a second: 150 is 5 s.")
-    height: Count = Field(480, description="Height of the video in pixels, 1 or more.")
-    width: Count = Field(854, description="Width of the video in pixels, 1 or more.")
-    style: Literal["natural"] = Field("natural", description="Style of the video. Only natural is documented.")
+    type: Literal["video_gen"] = Field(
+        default="video_gen", description="Kind of generation. Only video_gen is documented."
+    )
+    prompt: str = Field(default="", description="Text that describes the video.")
+    n_variants: Count = Field(
+        default=1, description="How many variants to make, 1 to 100. Each is a video and is paid for."
+    )
+    n_frames: Count = Field(default=150, description="Length in frames, 1 or more, at 30 a second: 150 is 5 s.")
+    height: Count = Field(default=480, description="Height of the video in pixels, 1 or more.")
+    width: Count = Field(default=854, description="Width of the video in pixels, 1 or more.")
+    style: Literal["natural"] = Field(default="natural", description="Style of the video. Only natural is documented.")
     inpaint_items: tuple[InpaintItem, ...] = Field(
-        (), description="Images or earlier generations to build on. Empty for text to video."
+        default=(), description="Images or earlier generations to build on. Empty for text to video."
     )
     operation: Operation = Field(
-        "simple_compose",
+        default="simple_compose",
         description="simple_compose: from the prompt. storyboard: from actions at given times. "
         "remix: from reference media. blend: from one source into another.",
     )
-    model: str | None = Field(None, description='The gateway\'s model name. The page documents "turbo".')
-    actions: tuple[Action, ...] | None = Field(None, description="What happens when. For operation storyboard.")
-    sdedit: SDEdit | None = Field(None, description="How far to move away from a source generation.")
+    model: str | None = Field(default=None, description='The gateway\'s model name. The page documents "turbo".')
+    actions: tuple[Action, ...] | None = Field(default=None, description="What happens when. For operation storyboard.")
+    sdedit: SDEdit | None = Field(default=None, description="How far to move away from a source generation.")
     extra: Mapping[str, Any] = Field(
         default_factory=dict,
         description="Members beyond the documented ones, sent as given. Never the model's to fill.",
@@ -191,16 +197,18 @@ class Generation(_Part):
     """One variant of a finished task."""
 
     generation_id: str | None = None
-    url: str | None = Field(None, description="Where the MP4 is. Often signed, and gone after some hours or days.")
+    url: str | None = Field(
+        default=None, description="Where the MP4 is. Often signed, and gone after some hours or days."
+    )
     thumbnail_url: str | None = None
-    width: int | None = Field(None, description="Pixels.")
-    height: int | None = Field(None, description="Pixels.")
+    width: int | None = Field(default=None, description="Pixels.")
+    height: int | None = Field(default=None, description="Pixels.")
     n_frames: int | None = None
-    duration: float | None = Field(None, description="Seconds.")
+    duration: float | None = Field(default=None, description="Seconds.")
     encodings: Mapping[str, str] = Field(default_factory=dict, description="Other renditions by name: address.")
-    expires_at: datetime | None = Field(None, description="When the address stops working, where it says so.")
-    needs_key: bool = Field(False, description="Whether the address opens with the gateway's key only.")
-    file: Path | None = Field(None, description="Where the video was saved on this machine, once it was.")
+    expires_at: datetime | None = Field(default=None, description="When the address stops working, where it says so.")
+    needs_key: bool = Field(default=False, description="Whether the address opens with the gateway's key only.")
+    file: Path | None = Field(default=None, description="Where the video was saved on this machine, once it was.")
 
 
 class EchoedAction(_Part):
@@ -234,16 +242,18 @@ class VideoTask(_Part):
     task_id: str
     status: TaskStatus
     raw_status: str | None = None
-    progress: float | None = Field(None, description="0 to 1.")
+    progress: float | None = Field(default=None, description="0 to 1.")
     queue_position: int | None = None
-    queue_wait: float | None = Field(None, description="Seconds until it starts, as the gateway estimates.")
+    queue_wait: float | None = Field(default=None, description="Seconds until it starts, as the gateway estimates.")
     queue_message: str | None = None
     title: str | None = None
     generations: tuple[Generation, ...] = ()
     failure: Failure | None = None
     request: RequestEcho | None = None
     created_at: datetime | None = None
-    poll_after: float | None = Field(None, description="Seconds after which the gateway asked to be looked at again.")
+    poll_after: float | None = Field(
+        default=None, description="Seconds after which the gateway asked to be looked at again."
+    )
     dialect: str = ""
     raw: Mapping[str, Any] = Field(default_factory=dict, repr=False, description="The gateway's own object.")
 

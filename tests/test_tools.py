@@ -13,13 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from by_hand import Play, html, reply
+from fake_gateway import KEY, MP4, PROMPT, VIDEO, FakeGateway, accepted, call, task
 from langchain.agents import create_agent
 from langchain.agents.middleware import ToolRetryMiddleware
 from langchain_core.load import dumps
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool, ToolException
-from langchain_tests.integration_tests import ToolsIntegrationTests
-from langchain_tests.unit_tests import ToolsUnitTests
+from langchain_core.tools import ToolException
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
@@ -46,69 +45,7 @@ from sora_tools.flow import Gateway
 from sora_tools.tools.answers import of_created, of_error, of_looked
 from sora_tools.tools.shared import Place
 
-KEY = "sk-secret-key"
 PAGE = "<!doctype html><title>panel</title>"
-MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(100)
-VIDEO = "https://videos.test/a.mp4"
-PROMPT = {"prompt": "fly man"}
-
-
-class FakeGateway:
-    """Answers each route from a script whose last line is repeated; a line is a response, or an error to raise."""
-
-    def __init__(self, *posts: Any, tasks: list[dict[str, Any]] | None = None, video: Any = None) -> None:
-        self.posts = list(posts) or [accepted()]
-        self.tasks = tasks or []
-        self.video = video or httpx.Response(200, content=MP4)
-        self.requests: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if request.url.host == "videos.test":
-            return answered(self.video)
-        if request.method == "POST":
-            return answered(self.posts.pop(0) if len(self.posts) > 1 else self.posts[0])
-        if request.url.path == "/sora/backend/video_gen":
-            page = {"task_responses": self.tasks, "has_more": False}
-            return httpx.Response(200, content=json.dumps(page), headers={"content-type": "application/json"})
-        return httpx.Response(404, json={"error": {"message": "Invalid URL", "type": "invalid_request_error"}})
-
-    @property
-    def sent(self) -> list[bytes]:
-        """The bodies of all creates, in order."""
-        return [request.content for request in self.requests if request.method == "POST"]
-
-    def settings(self, **more: Any) -> dict[str, Any]:
-        return {
-            "base_url": "https://gateway.test",
-            "api_key": KEY,
-            "transport": httpx.MockTransport(self),
-            "retry": Retry(attempts=3, first=0),
-            **more,
-        }
-
-
-def answered(line: Any) -> httpx.Response:
-    if isinstance(line, BaseException):
-        raise line
-    if isinstance(line, httpx.Response):
-        return httpx.Response(line.status_code, headers=line.headers, content=line.content)
-    return httpx.Response(200, json=line)
-
-
-def accepted(task_id: str = "task_1") -> dict[str, Any]:
-    return {"id": task_id, "status": "queued", "progress_pct": 0}
-
-
-def task(status: str = "succeeded", task_id: str = "task_1", **more: Any) -> dict[str, Any]:
-    generations = [{"id": "gen_1", "url": VIDEO, "width": 854, "height": 480, "n_frames": 150}]
-    made = {"generations": generations} if status == "succeeded" else {}
-    return {"id": task_id, "status": status, "progress_pct": 0.4, "prompt": "fly man", **made, **more}
-
-
-def call(tool: BaseTool | str, **arguments: Any) -> dict[str, Any]:
-    name = tool if isinstance(tool, str) else tool.name
-    return {"name": name, "args": arguments, "id": "call_1", "type": "tool_call"}
 
 
 Invoke = Callable[..., Any]
@@ -122,51 +59,6 @@ def invoke(request: pytest.FixtureRequest) -> Invoke:
     return lambda runnable, *given: asyncio.run(runnable.ainvoke(*given))
 
 
-# --- LangChain's own tests ---------------------------------------------------------------------------------------
-
-ENVIRONMENT = (
-    {"SORA_BASE_URL": "https://gateway.test/v1/", "SORA_API_KEY": KEY},
-    {},
-    {"base_url": "https://gateway.test", "api_key": KEY},
-)
-
-
-class _Create:
-    tool_constructor = CreateVideoTool
-    init_from_env_params = ENVIRONMENT
-    tool_invoke_params_example = PROMPT
-
-    @property
-    def tool_constructor_params(self) -> dict[str, Any]:
-        return FakeGateway().settings()
-
-
-class _Query:
-    tool_constructor = QueryVideoTool
-    init_from_env_params = ENVIRONMENT
-    tool_invoke_params_example = {"task_id": "task_1"}  # noqa: RUF012  # never changed
-
-    @property
-    def tool_constructor_params(self) -> dict[str, Any]:
-        return FakeGateway(tasks=[task()]).settings()
-
-
-class TestCreateUnit(_Create, ToolsUnitTests):
-    pass
-
-
-class TestCreateIntegration(_Create, ToolsIntegrationTests):
-    pass
-
-
-class TestQueryUnit(_Query, ToolsUnitTests):
-    pass
-
-
-class TestQueryIntegration(_Query, ToolsIntegrationTests):
-    pass
-
-
 # --- in an agent -------------------------------------------------------------------------------------------------
 
 REFUSED = {"error": {"message": "Your prompt violates our content policy.", "code": "content_policy_violation"}}
@@ -176,6 +68,7 @@ FATES = {
     "401": (httpx.Response(401, json={"error": {"message": "Incorrect API key"}}), "authentication", "no", 1),
     "moderation": (httpx.Response(400, json=REFUSED), "invalid_request", "no", 1),
     "429": (LIMITED, "busy", "no", 3),
+    "503": (httpx.Response(503, headers={"retry-after": "0"}, json={"error": {"message": "later"}}), "busy", "no", 3),
     "500": (httpx.Response(500, json={"error": {"message": "boom"}}), "submission_unknown", "unknown", 1),
     "html": (httpx.Response(200, html=PAGE), "submission_unknown", "unknown", 3),
     "404": (httpx.Response(404, html="404 page not found"), "endpoint_unavailable", "no", 3),
@@ -188,7 +81,7 @@ FATES = {
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
+def test_check_03_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
     answer, code, charged, sends = FATES[fate]
     gateway = FakeGateway(answer)
     with SoraToolkit(**gateway.settings()) as toolkit:
@@ -383,7 +276,7 @@ def test_a_folder_that_cannot_be_made_is_still_finished(invoke, tmp_path):
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "succeeded", "failed", "cancelled", "grilling"])
-def test_artifacts_are_plain_json(invoke, status):
+def test_check_08_artifacts_are_plain_json(invoke, status):
     message = looked(invoke, FakeGateway(tasks=[task(status, title="逃跑\u2028\ud800")]))
     assert json.loads(json.dumps(message.artifact)) == message.artifact
     assert (message.artifact["type"], message.artifact["version"]) == ("sora_video", 1)
@@ -476,7 +369,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize("arguments", ASKED, ids=["plain", "numbers", "image", "storyboard", "remix"])
-def test_both_colours_send_the_same_bytes(arguments):
+def test_check_15_both_colours_send_the_same_bytes(arguments):
     gateway = FakeGateway()
     with SoraToolkit(**gateway.settings()) as toolkit:
         create, _ = toolkit.get_tools()
@@ -514,7 +407,7 @@ def test_another_model_is_refused(invoke):
     assert not gateway.sent
 
 
-def test_one_tool_serves_loop_after_loop():
+def test_check_09_one_tool_serves_loop_after_loop():
     gateway = FakeGateway(tasks=[task()])
     with SoraToolkit(**gateway.settings(), max_wait=1) as toolkit:
         _, query = toolkit.get_tools()
@@ -522,7 +415,7 @@ def test_one_tool_serves_loop_after_loop():
             assert json.loads(asyncio.run(query.ainvoke({"task_id": "task_1"})))["status"] == "succeeded"
 
 
-async def test_fifty_at_once_share_their_looks():
+async def test_check_09_fifty_at_once_share_their_looks():
     gateway = FakeGateway(tasks=[task(task_id=f"task_{number}") for number in range(50)])
     async with SoraToolkit(**gateway.settings(), max_wait=1) as toolkit:
         _, query = toolkit.get_tools()
@@ -531,7 +424,7 @@ async def test_fifty_at_once_share_their_looks():
     assert len(gateway.requests) < 10
 
 
-async def test_fifty_creates_at_once_are_fifty():
+async def test_check_09_fifty_creates_at_once_are_fifty():
     gateway = FakeGateway()
     async with SoraToolkit(**gateway.settings()) as toolkit:
         create, _ = toolkit.get_tools()

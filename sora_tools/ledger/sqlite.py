@@ -101,6 +101,11 @@ class _SQLLedger(ABC):
         self._db: sqlite3.Connection | None = None
         _ledgers.add(self)
 
+    def __del__(self) -> None:
+        # A ledger has no last user who could close it, and Python 3.13 complains of connections left open.
+        if (db := getattr(self, "_db", None)) is not None:
+            db.close()
+
     def begin(self, submission: Submission, repeat: bool = False, check: Check | None = None) -> Begun:
         begun: Begun | None = None
         try:
@@ -206,9 +211,9 @@ class _SQLLedger(ABC):
                 reuses, task_id = holder["key"], None
                 db.execute("update submission set reuses = ? where reuses = ?", (reuses, key))
         db.execute(
-            "update submission set state = ?1, task_id = ?2, reuses = ?3, adopted = 0 where key = ?4"
-            " and (?2 is not null or ?3 is not null or (task_id is null and reuses is null))",
-            (state, task_id, reuses, key),
+            "update submission set state = :state, task_id = :task_id, reuses = :reuses, adopted = 0 where key = :key"
+            " and (:task_id is not null or :reuses is not null or (task_id is null and reuses is null))",
+            {"state": state, "task_id": task_id, "reuses": reuses, "key": key},
         )
 
     def adopt(self, claim: Claim, task_ids: Sequence[str]) -> str | None:
@@ -237,17 +242,18 @@ class _SQLLedger(ABC):
             self._intend(db, replace(submission, price=None))
             given = (
                 "update submission set state = 'accepted',"
-                " reuses = coalesce((select reuses from submission where key = ?1), ?1) where key = ?2"
+                " reuses = coalesce((select reuses from submission where key = :earlier), :earlier) where key = :key"
             )
-            db.execute(given, (earlier, submission.key))
+            db.execute(given, {"earlier": earlier, "key": submission.key})
         return True
 
     def end(self, gateway: str, task_id: str, outcome: Outcome, files: Sequence[str] = ()) -> None:
-        known = (outcome, json.dumps(files), gateway, task_id)
+        known = {"outcome": outcome, "files": json.dumps(files), "gateway": gateway, "task_id": task_id}
         with self._turn() as db:
             db.execute(
-                "update submission set outcome = ?1, files = case when ?2 = '[]' then files else ?2 end"
-                " where gateway = ?3 and task_id = ?4",
+                "update submission set outcome = :outcome,"
+                " files = case when :files = '[]' then files else :files end"
+                " where gateway = :gateway and task_id = :task_id",
                 known,
             )
 
@@ -258,9 +264,10 @@ class _SQLLedger(ABC):
     def named(self, gateway: str, name: str) -> Submission | None:
         with self._turn(reading=True) as db:
             either = (
-                "where s.gateway = ?1 and s.task_id = ?2 or s.key = ?2 order by s.gateway = ?1 and s.task_id = ?2 desc"
+                "where s.gateway = :gateway and s.task_id = :name or s.key = :name"
+                " order by s.gateway = :gateway and s.task_id = :name desc"
             )
-            return next(_submissions(db.execute(_ROW + either, (gateway, name))), None)
+            return next(_submissions(db.execute(_ROW + either, {"gateway": gateway, "name": name})), None)
 
     def of_task(self, gateway: str, task_id: str) -> Submission | None:
         with self._turn(reading=True) as db:
@@ -272,16 +279,17 @@ class _SQLLedger(ABC):
         self, gateway: str, account: str, thread: str | None, limit: int, before: str | None = None
     ) -> list[Submission]:
         own = """
-            where s.gateway = ?1 and s.account = ?2 and s.thread is ?3 and s.reuses is null
-            and (?4 is null or (s.intended_at, s.rowid) < (
+            where s.gateway = :gateway and s.account = :account and s.thread is :thread and s.reuses is null
+            and (:before is null or (s.intended_at, s.rowid) < (
                 select b.intended_at, b.rowid from submission b
-                where b.gateway = ?1 and b.account = ?2 and b.thread is ?3 and b.reuses is null
-                and ?4 in (b.key, b.task_id)
+                where b.gateway = :gateway and b.account = :account and b.thread is :thread and b.reuses is null
+                and :before in (b.key, b.task_id)
             ))
         """
         with self._turn(reading=True) as db:
-            page = _ROW + own + _NEWEST_FIRST + " limit ?5"
-            return list(_submissions(db.execute(page, (gateway, account, thread, before, limit))))
+            page = _ROW + own + _NEWEST_FIRST + " limit :limit"
+            asked = {"gateway": gateway, "account": account, "thread": thread, "before": before, "limit": limit}
+            return list(_submissions(db.execute(page, asked)))
 
     def submissions(self) -> list[Submission]:
         with self._turn(reading=True) as db:
@@ -292,7 +300,7 @@ class _SQLLedger(ABC):
             claim = self._claim(key)
             if claim is None:
                 return False
-            gone = db.execute("delete from submission where ?1 in (key, reuses)", (key,)).rowcount
+            gone = db.execute("delete from submission where ? in (key, reuses)", (key,)).rowcount
             self._discard(claim)
             return gone > 0
 
@@ -315,7 +323,7 @@ class _SQLLedger(ABC):
         db.execute(
             "insert or replace into submission"
             " (key, gateway, account, dialect, body, digest, thread, state, intended_at, sent_at, price, currency)"
-            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?8, ?8, ?, ?)",
+            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?)",
             (
                 submission.key,
                 submission.gateway,
@@ -324,6 +332,7 @@ class _SQLLedger(ABC):
                 json.dumps(submission.body),
                 submission.digest,
                 submission.thread,
+                now,
                 now,
                 *_money(submission.price),
             ),
@@ -337,13 +346,13 @@ class _SQLLedger(ABC):
         if row.price is None:
             return Spent(Decimal(0), Decimal(0))
         paid = (
-            "select price, count(*) from submission where gateway = ?1 and account = ?2 and currency = ?3"
+            "select price, count(*) from submission where gateway = ? and account = ? and currency = ?"
             " and price is not null and state <> 'refused' and reuses is null and {} group by price"
         )
         whose = (row.gateway, row.account, row.price.currency)
         sums = (
             added((Decimal(price), times) for price, times in db.execute(paid.format(which), (*whose, value)))
-            for which, value in (("thread is ?4", row.thread), ("sent_at > ?4", self._clock() - _DAY))
+            for which, value in (("thread is ?", row.thread), ("sent_at > ?", self._clock() - _DAY))
         )
         return Spent(*sums)
 

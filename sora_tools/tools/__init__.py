@@ -10,8 +10,16 @@ from __future__ import annotations
 
 from .answers import SoraToolError
 from .approval import video_approval
+from .blocks import content_blocks
 from .create import CreateVideoTool
 from .query import QueryVideoTool
 from .toolkit import SoraToolkit
 
-__all__ = ["CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "video_approval"]
+__all__ = [
+    "CreateVideoTool",
+    "QueryVideoTool",
+    "SoraToolError",
+    "SoraToolkit",
+    "content_blocks",
+    "video_approval",
+]
