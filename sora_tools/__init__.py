@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         VideoRequest,
         VideoTask,
     )
-    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit
+    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit, content_blocks
 
 __version__ = "0.1.0"
 
@@ -82,7 +82,7 @@ _HOMES = {
         "VideoRequest",
         "VideoTask",
     ),
-    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit"),
+    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "content_blocks"),
 }
 
 __all__ = [
@@ -123,6 +123,7 @@ __all__ = [
     "VideoRequest",
     "VideoTask",
     "WaitTimeoutError",
+    "content_blocks",
 ]
 
 

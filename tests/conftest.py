@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pytest_socket import disable_socket, enable_socket
 
 from sora_tools.config import settings
 from sora_tools.dialects import dialect
@@ -77,6 +78,14 @@ def sandbox(running_sandbox: Sandbox, brisk: None) -> Iterator[Sandbox]:
     running_sandbox.clear()
     yield running_sandbox
     running_sandbox.clear()
+
+
+@pytest.fixture
+def no_sockets() -> Iterator[None]:
+    """Whoever opens a socket fails, an event loop's own pair aside."""
+    disable_socket(allow_unix_socket=True)
+    yield
+    enable_socket()
 
 
 @pytest.fixture
