@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, closing
 from functools import partial
@@ -16,6 +16,7 @@ import httpx
 from .. import flow as flows
 from ..addresses import origin
 from ..errors import LostReplyError, NotSentError
+from ..events import Event, GivenUp, News
 from ..flow import (
     NO_NEWS,
     Aside,
@@ -97,6 +98,66 @@ class AsyncSora(Client):
     async def wait(self, task_id: str, *, timeout: float = 600.0, on_event: Listener | None = None) -> VideoTask:  # noqa: ASYNC109  # the flow keeps it
         """Look at a task until it has succeeded. See :meth:`Sora.wait`."""
         return flows.successful(await self.run(flows.wait(self.gateway, task_id, timeout), on_event))
+
+    async def watch(
+        self,
+        names: Iterable[str],
+        *,
+        timeout: float = 600.0,  # noqa: ASYNC109  # the flows keep it
+    ) -> AsyncGenerator[Event]:
+        """Tell what becomes of many tasks, until each of them has ended or been given up.
+
+        Their looks are shared: one list request answers for up to a hundred of them. What repeats itself is not told
+        again (see :class:`~sora_tools.events.News`), and who is slow to take the news finds the newest of each kind
+        for each task. The last event of a task is never passed over. Leave the loop at any time: the waits end with it,
+        at once in ``async with aclosing(sora.watch(...))``, and the tasks go on at the gateway.
+
+        Args:
+            names: Task ids or keys; one given twice is watched once.
+            timeout: Seconds after which to give up, 0 to 10,000,000.
+
+        Yields:
+            ``Seen`` for news of a task, with an ended task as its last; ``Retrying`` and ``NotRecorded`` for trouble;
+            or, as its last, ``GivenUp`` with the reason: it was not found, cannot be looked at, or had not ended by the
+            deadline. That of one task does not disturb the others.
+
+        Raises:
+            ConfigurationError: The client has been closed.
+            InvalidRequestError: ``timeout`` is out of bounds.
+        """
+        self._check_open()
+        flows.checked_timeout(timeout)
+        untold: dict[tuple[str, type[Event]], Event] = {}
+        arrived = asyncio.Event()
+
+        def tell(name: str, event: Event) -> None:
+            untold.pop((name, type(event)), None)  # the newest is the last
+            untold[name, type(event)] = event
+            arrived.set()
+
+        async def follow(name: str) -> None:
+            try:
+                await self.run(flows.wait(self.gateway, name, timeout), partial(tell, name))
+            except Exception as error:  # noqa: BLE001  # whatever went wrong with this one, the others are watched on
+                tell(name, GivenUp(name, error))
+
+        given = [names] if isinstance(names, str) else names
+        waits = [asyncio.create_task(follow(name)) for name in dict.fromkeys(given)]
+        for wait in waits:
+            wait.add_done_callback(lambda _: arrived.set())
+        news = News()
+        try:
+            while untold or not all(wait.done() for wait in waits):
+                await arrived.wait()
+                arrived.clear()
+                while untold:
+                    event = untold.pop(next(iter(untold)))
+                    if news.is_new(event):
+                        yield event
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def generate(
         self,

@@ -4,7 +4,7 @@ from .delete import delete
 from .download import download
 from .exchange import Gateway
 from .generate import generate, resume
-from .look import Board, listed, query, successful, sweep, wait
+from .look import Board, checked_timeout, listed, query, successful, sweep, wait
 from .probe import FormatProbe, GatewayProbe, decided, probe
 from .submit import Repeat, create, requested, with_model
 from .wishes import (
@@ -50,6 +50,7 @@ __all__ = [
     "Stream",
     "Tell",
     "Wish",
+    "checked_timeout",
     "create",
     "decided",
     "delete",

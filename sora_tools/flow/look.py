@@ -79,6 +79,7 @@ def query(gateway: Gateway, task_id: str, patience: float | None = None) -> Flow
     except SoraError as error:
         error.about(task_id=task_id, charged=vouched)
         raise
+    yield Tell(Seen(task))
     if submission is not None:
         yield from note_end(gateway, task, submission)
     return task

@@ -15,6 +15,7 @@ from langchain_core.exceptions import ModelError
 from langchain_core.tools import ToolException
 
 from ..errors import InvalidRequestError, SoraError, masked
+from ..events import Event, described
 from ..flow import successful
 from ..ledger import Submission
 from ..schemas import TaskPage, VideoRequest, VideoTask, broken_rules, shortened
@@ -122,6 +123,12 @@ def of_submissions(rows: list[Submission], limit: int, secret: str) -> Answer:
 def of_page(page: TaskPage, secret: str) -> Answer:
     """A page of the gateway's own list."""
     return _list(map(_summary, page.tasks), page.before, secret)
+
+
+def of_event(event: Event, secret: str) -> Json:
+    """What those who watch a call are told of an event."""
+    told: Json = _clean(described(event), secret)
+    return told
 
 
 def line(content: Mapping[str, Any]) -> str:

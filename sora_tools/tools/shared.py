@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from ..retry import Retry
 from ..wire import Dialect
 from . import answers
 from .answers import Answer, SoraToolError
+from .progress import Progress
 
 LONGEST_CALL: Final = 45.0
 """Seconds one tool call spends at most: retries, waiting and downloads together."""
@@ -128,15 +131,17 @@ class SoraTool(BaseTool):
             return await super().arun(*given, tool_call_id=tool_call_id, **settings)
 
     def _run(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
-        told: list[Event] = []
+        progress = Progress(threading.current_thread, self._secret)
         with _raised_for_langchain():
-            return self._sora.run(self._conversation(told, Place.of(config), *given, **arguments), told.append)
+            return self._sora.run(
+                self._conversation(progress.told, Place.of(config), *given, **arguments), progress.tell
+            )
 
     async def _arun(self, *given: Any, config: RunnableConfig, **arguments: Any) -> Answer:
-        told: list[Event] = []
+        progress = Progress(asyncio.current_task, self._secret)
         with _raised_for_langchain():
             return await self._async_sora.run(
-                self._conversation(told, Place.of(config), *given, **arguments), told.append
+                self._conversation(progress.told, Place.of(config), *given, **arguments), progress.atell
             )
 
     @abstractmethod
