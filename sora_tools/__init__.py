@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         TaskNotFoundError,
         UnreadableReplyError,
         WaitTimeoutError,
+        is_retryable,
     )
     from .flow.probe import FormatProbe, GatewayProbe
     from .ledger.sqlite import MemoryLedger, SQLiteLedger
     from .ledger.submissions import Ledger, Submission
+    from .limits import Price, VideoLimits
     from .retry import Retry
     from .sandbox import Sandbox
     from .schemas import (
@@ -43,7 +45,14 @@ if TYPE_CHECKING:
         VideoRequest,
         VideoTask,
     )
-    from .tools import CreateVideoTool, QueryVideoTool, SoraToolError, SoraToolkit, content_blocks
+    from .tools import (
+        CreateVideoTool,
+        QueryVideoTool,
+        SoraToolError,
+        SoraToolkit,
+        content_blocks,
+        video_approval,
+    )
 
 __version__ = "0.1.0"
 
@@ -66,10 +75,12 @@ _HOMES = {
         "TaskNotFoundError",
         "UnreadableReplyError",
         "WaitTimeoutError",
+        "is_retryable",
     ),
     "flow.probe": ("FormatProbe", "GatewayProbe"),
     "ledger.sqlite": ("MemoryLedger", "SQLiteLedger"),
     "ledger.submissions": ("Ledger", "Submission"),
+    "limits": ("Price", "VideoLimits"),
     "retry": ("Retry",),
     "sandbox": ("Sandbox",),
     "schemas": (
@@ -82,7 +93,14 @@ _HOMES = {
         "VideoRequest",
         "VideoTask",
     ),
-    "tools": ("CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "content_blocks"),
+    "tools": (
+        "CreateVideoTool",
+        "QueryVideoTool",
+        "SoraToolError",
+        "SoraToolkit",
+        "content_blocks",
+        "video_approval",
+    ),
 }
 
 __all__ = [
@@ -104,6 +122,7 @@ __all__ = [
     "LostReplyError",
     "MemoryLedger",
     "NotSentError",
+    "Price",
     "QueryVideoTool",
     "QuotaError",
     "Retry",
@@ -120,10 +139,13 @@ __all__ = [
     "TaskNotFoundError",
     "TaskPage",
     "UnreadableReplyError",
+    "VideoLimits",
     "VideoRequest",
     "VideoTask",
     "WaitTimeoutError",
     "content_blocks",
+    "is_retryable",
+    "video_approval",
 ]
 
 

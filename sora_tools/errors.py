@@ -160,6 +160,25 @@ def _spelt(character: str, escape: str) -> str:
     return rf"(?:{entity}|{plain}|{escape}(?:{plain}|u00{code})|%(?:25)*{code})"
 
 
+def is_retryable(error: BaseException) -> bool:
+    """Whether making the very same call again is safe, and may help.
+
+    For whoever repeats calls from outside: ``ToolRetryMiddleware(retry_on=is_retryable)``, or tenacity's
+    ``retry_if_exception(is_retryable)``. The clients themselves have tried again already, as far as that helps.
+
+    Args:
+        error: What the call raised: an error of ours, or a :class:`~sora_tools.SoraToolError` around one.
+
+    Returns:
+        False for what is not ours, and for a create whose fate is unknown: that is looked for, by its key.
+    """
+    told = getattr(error, "error", error)
+    if not isinstance(told, SoraError) or not told.retryable:
+        return False
+    is_of_a_look = told.task_id is not None and told.key is None  # and says of the task that it may be charged
+    return told.charged != "unknown" or is_of_a_look
+
+
 def _rebuilt(kind: type[SoraError], message: str) -> SoraError:
     return kind(message)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -17,6 +19,7 @@ from ..client.sora import Sora
 from ..errors import InvalidRequestError, SoraError, TaskNotFoundError
 from ..ledger import Submission
 from ..ledger.sqlite import MemoryLedger, SQLiteLedger
+from ..limits import Price, added
 from ..schemas import shortened
 from ..screen import err, plain, watching
 from .reporting import AsJson, Ledger, Result, command, exit_code, finish, option, reporting
@@ -85,6 +88,21 @@ def export(ledger: Ledger = None) -> None:
     with reporting():
         for row in reversed(_book(ledger).submissions()):
             print(json.dumps(_document(row)))
+
+
+@books.command()
+def total(
+    ledger: Ledger = None,
+    days: Annotated[float | None, option(min=0, help="Only what was sent in so many days.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add up what the creates cost, by what became of them, as far as their price was known."""
+    with reporting(as_json=as_json):
+        since = float("-inf") if days is None else time.time() - days * 86_400
+        sums = _totals(row for row in _book(ledger).submissions() if row.sent_at > since)
+        if not sums:
+            err.print("No submissions.", style="dim")
+        finish(Result({"total": sums}, "\n".join(map(_sum_line, sums))), as_json=as_json)
 
 
 @partial(command, books)
@@ -169,7 +187,35 @@ def _named(book: ledgers.Ledger, name: str) -> Submission:
 
 
 def _document(row: Submission) -> dict[str, Any]:
-    return {**asdict(row), "files": list(row.files)}
+    amount, currency = (None, None) if row.price is None else (f"{row.price.amount:f}", row.price.currency)
+    return {**asdict(row), "files": list(row.files), "price": amount, "currency": currency}
+
+
+def _totals(rows: Iterable[Submission]) -> list[dict[str, Any]]:
+    """What they cost, by state and currency. What was refused costs nothing; what was given another's task is it."""
+    amounts = defaultdict(list)
+    for row in rows:
+        if row.reuses is None:
+            state = "unsure" if row.unresolved else row.state
+            amounts[state, row.price and row.price.currency].append(row.price)
+    return [
+        {"state": state, "creates": len(prices), "amount": _sum(state, prices), "currency": currency}
+        for (state, currency), prices in sorted(amounts.items(), key=lambda item: (item[0][0], item[0][1] or "~"))
+    ]
+
+
+def _sum(state: str, prices: list[Price | None]) -> str | None:
+    known = [] if state == "refused" else [(price.amount, 1) for price in prices if price is not None]
+    return f"{added(known):f}" if any(price is not None for price in prices) else None
+
+
+_MEANS: Final = {"accepted": "paid for", "unsure": "may be paid for", "refused": "not paid for"}
+
+
+def _sum_line(told: Mapping[str, Any]) -> str:
+    amount = "no price known" if told["amount"] is None else f"{told['amount']} {plain(told['currency'])}"
+    creates = f"{told['creates']} create{'s' if told['creates'] > 1 else ''}"
+    return f"{told['state']:<9}  {creates:>13}  {amount:>20}  {_MEANS[told['state']]}"
 
 
 def _fate(row: Submission) -> str:

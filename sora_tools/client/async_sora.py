@@ -174,7 +174,8 @@ class AsyncSora(Client):
     ) -> VideoTask:
         """Create, wait until it has succeeded, and download where a directory is given. See :meth:`Sora.generate`."""
         created = self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend)
-        return await self.run(flows.generate(self.gateway, created, timeout, directory), on_event)
+        flow = flows.generate(self.gateway, created, timeout, directory, is_named=key is not None)
+        return await self.run(flow, on_event)
 
     async def resume(
         self,

@@ -20,8 +20,9 @@ from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
 from ..events import Event, NotRecorded
 from ..flow import Flow, Gateway, Open, Send, Stream
-from ..ledger import Ledger
+from ..ledger import Ledger, remembers
 from ..ledger import ledger as named_ledger
+from ..limits import PriceOf, VideoLimits, agreed
 from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect, Upload
@@ -63,6 +64,8 @@ class Client:
         private_addresses: bool = False,
         largest_reply: int = LARGEST_REPLY,
         largest_video: int = LARGEST_VIDEO,
+        limits: VideoLimits | None = None,
+        price: PriceOf | None = None,
         transport: Any = None,
     ) -> None:
         """A client for one gateway. Opens nothing before its first call.
@@ -88,6 +91,9 @@ class Client:
                 gateway's own.
             largest_reply: Bytes of one answer, downloads aside, that are read at most.
             largest_video: Bytes of one video that are saved at most.
+            limits: What a create may be and cost at most. What is more is refused before anything is sent.
+            price: What a request costs: a function from a VideoRequest to a :class:`~sora_tools.Price`, written down
+                with each create and held against the limits.
             transport: An httpx transport that takes the place of the network, for tests.
 
         Raises:
@@ -111,8 +117,11 @@ class Client:
             ledger=named_ledger(ledger),
             retry=retry or Retry(),
             honoured=_honoured(idempotency),
+            limits=limits,
+            price=price,
             fallback=tuple(map(named_dialect, (fallback,) if isinstance(fallback, str) else fallback)),
         )
+        agreed(limits, price, remembers=remembers(gateway.ledger))
         self._begin(gateway, transport)
 
     @classmethod

@@ -178,10 +178,12 @@ class Sora(Client):
             The finished task; its generations carry ``file`` where they were downloaded.
 
         Raises:
-            SoraError: As ``create``, ``wait`` and ``download``.
+            SoraError: As ``create``, ``wait`` and ``download``. After the create, what may be tried again is said to
+                be ``retryable`` only with a ``key``; without one, ``resume`` its ``task_id``.
         """
         created = self._create(request, fields, key, thread=thread, repeat=repeat, resend=resend)
-        return self.run(flows.generate(self.gateway, created, timeout, directory), on_event)
+        flow = flows.generate(self.gateway, created, timeout, directory, is_named=key is not None)
+        return self.run(flow, on_event)
 
     def resume(
         self,

@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..events import Retrying
 from ..ledger import Ledger
+from ..limits import PriceOf, VideoLimits
 from ..retry import Retry
 from ..schemas import CARRIED, Failure, Generation, TaskPage, VideoTask
 from ..wire import Call, Dialect, Reply, Route, dated
@@ -80,6 +81,8 @@ class Gateway:
         undecided: Whether that is still to be done.
         fallback: The formats in which a create is tried next where this one is not served.
         honoured: Whether it is known to honour the key that every create carries as ``Idempotency-Key``.
+        limits: What the operator allows a create to be, and to cost.
+        price: What a request costs.
         clock_skew: Seconds that its clock is ahead of ours, as the ``Date`` of its last answer told.
     """
 
@@ -94,6 +97,8 @@ class Gateway:
     honoured: bool = False
     auto: bool = False
     fallback: tuple[Dialect, ...] = ()
+    limits: VideoLimits | None = None
+    price: PriceOf | None = None
     clock_skew: float = 0.0
     undecided: bool = field(init=False)
     _in_formats: dict[str, Gateway] = field(default_factory=dict)

@@ -14,7 +14,12 @@ from .wishes import Do, Flow
 
 
 def generate(
-    gateway: Gateway, created: Flow[VideoTask], timeout: float, directory: str | os.PathLike[str] | None
+    gateway: Gateway,
+    created: Flow[VideoTask],
+    timeout: float,
+    directory: str | os.PathLike[str] | None,
+    *,
+    is_named: bool = False,
 ) -> Flow[VideoTask]:
     """Create, wait until the task has succeeded, and download where a directory is given.
 
@@ -23,6 +28,7 @@ def generate(
         created: The create, not begun yet.
         timeout: Seconds to wait until it has ended.
         directory: Folder to download to; None downloads nothing.
+        is_named: Whether the caller gave the key, so that the same call again creates nothing.
 
     Raises:
         ConfigurationError: The directory cannot be written to: nothing was sent.
@@ -36,6 +42,9 @@ def generate(
     except SoraError as error:
         is_accepted = not gateway.speaking(task.dialect).dialect.tells_once  # or else what was heard of it tells
         error.about(task_id=task.task_id, charged="yes" if is_accepted else None)
+        if error.retryable and not is_named:  # the same call again would be another create
+            error.retryable = False
+            error.hint = f"{error.hint} Resume it by its task id: generate, called again, makes another one.".strip()
         raise
 
 

@@ -3,7 +3,8 @@
 Rules. What is about to be sent is in the ledger first. What came of it is in the ledger before anyone hears of it.
 Only what was provably not accepted is sent again. A create whose fate is unknown is looked for, never repeated, unless
 the gateway is known to honour the key that goes with it, or the caller says so; one that a web page answered is sent
-again where the list, looked at first, shows no task that may have come of it.
+again where the list, looked at first, shows no task that may have come of it. What the operator's limits refuse is
+refused in the step that would have written it down; what sends nothing new is not held against them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..errors import (
 )
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
+from ..limits import Check, once_more, terms
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from ..wire import Call
 from .exchange import Gateway, exchange, persist
@@ -126,6 +128,7 @@ def create(
         )
     request = with_model(gateway, request)
     body = request.body()
+    price, check = terms(gateway.limits, gateway.price, request)
     submission = Submission(
         key=key or os.urandom(16).hex(),
         gateway=gateway.settings.origin,
@@ -134,6 +137,7 @@ def create(
         digest=digest(body),
         account=gateway.settings.account,
         thread=thread,
+        price=price,
     )
     names = dict.fromkeys((gateway.dialect.name, *(dialect.name for dialect in gateway.fallback)))
     formats = [gateway.speaking(name) for name in names]
@@ -142,7 +146,14 @@ def create(
         submission = replace(submission, dialect=speaking.dialect.name)
         deadline = gateway.clock() + gateway.patience + RECONCILE if patience is None else start + patience
         attempts = _Attempts(
-            speaking, request, submission, deadline, is_named=key is not None, may_repeat=repeat == "new", resend=resend
+            speaking,
+            request,
+            submission,
+            deadline,
+            checks=() if check is None else (check,),
+            is_named=key is not None,
+            may_repeat=repeat == "new",
+            resend=resend,
         )
         try:
             task, reused = yield from _submitted(attempts)
@@ -174,6 +185,7 @@ class _Attempts:
     """The sends of one submission.
 
     Attributes:
+        checks: What the ledger asks before it writes down what may be paid for; none where there is nothing to ask.
         is_named: Whether the caller gave the key, so that an earlier call may have sent it.
         may_repeat: Whether it may be sent though its conversation has submitted the very same.
         sent: Whether this call has sent it.
@@ -188,6 +200,7 @@ class _Attempts:
     request: VideoRequest
     submission: Submission
     deadline: float
+    checks: tuple[Check, ...]
     is_named: bool
     may_repeat: bool
     resend: bool
@@ -281,7 +294,7 @@ class _Attempts:
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
         try:
-            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat))
+            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat, *self.checks))
         except ConfigurationError as error:
             if not self.sent:
                 error.hint = f"Nothing was sent now. {error.hint}"
@@ -320,8 +333,12 @@ class _Attempts:
             self.lost = True
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
-        self.lost = self.lost or not self.paged
-        yield Do(self.gateway.ledger.send_again, (claim, *self._sender))
+        lost = self.lost or not self.paged
+        again: tuple[Any, ...] = (claim, *self._sender)
+        if self.checks and (lost or result.doubt is not None):  # it may be paid for a second time
+            again = (*again, once_more(submission.price, self.submission.price), *self.checks)
+        yield Do(self.gateway.ledger.send_again, again)
+        self.lost = lost
         return (yield from self._send(claim))
 
     def _send(self, claim: Claim) -> Flow[VideoTask]:

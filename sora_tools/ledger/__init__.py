@@ -44,6 +44,7 @@ __all__ = [
     "digest",
     "ledger",
     "recorded",
+    "remembers",
 ]
 
 
@@ -74,6 +75,13 @@ def ledger(given: Ledger | str | os.PathLike[str] | None = None) -> Ledger:
     if word == "off":
         return ForgetfulLedger()
     return SQLiteLedger(default_path() if name is None else Path(name).expanduser())
+
+
+def remembers(book: Ledger) -> bool:
+    """Whether a ledger keeps what was settled: every one but ``"off"`` does."""
+    from .sqlite import ForgetfulLedger  # noqa: PLC0415  # loads SQLite, on first use
+
+    return not isinstance(book, ForgetfulLedger)
 
 
 def default_path() -> Path:

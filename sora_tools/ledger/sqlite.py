@@ -19,11 +19,14 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigurationError
+from ..limits import Check, Price, Spent, added
 from .submissions import Accepted, Begun, Claim, Elsewhere, New, Outcome, Repeated, State, Submission, Taken, Unsure
 
 MIGRATIONS: Final = (
@@ -49,12 +52,19 @@ MIGRATIONS: Final = (
     create index submission_thread on submission (thread, digest);
     """,
     "alter table submission add column seen text;",
+    """
+    alter table submission add column price text;
+    alter table submission add column currency text;
+    create index submission_sent on submission (gateway, account, sent_at);
+    """,
 )
 """One step a version: ``PRAGMA user_version`` tells how many a file has been through."""
 
 _APPLICATION: Final = 0x536F7261
 _PATIENCE: Final = 10.0
 """Seconds to wait for another process's transaction."""
+
+_DAY: Final = 86_400.0
 
 _NETWORK: Final = re.compile(
     "9p|afs|beegfs|ceph|cifs|drvfs|fuse[.](ceph|gcsfuse|glusterfs|rclone|s3fs|sshfs)|glusterfs|gpfs|lustre|ncpfs|nfs4?"
@@ -71,7 +81,8 @@ _MEANWHILE: Final = "Whether anything was sent is not changed by that. See what 
 _ROW: Final = """
     select s.key, s.gateway, s.account, s.dialect, s.body, s.digest, s.thread, coalesce(r.state, s.state) as state,
         coalesce(r.task_id, s.task_id) as task_id, s.intended_at, s.sent_at, coalesce(r.outcome, s.outcome) as outcome,
-        coalesce(r.files, s.files) as files, s.reuses, s.adopted, coalesce(r.seen, s.seen) as seen
+        coalesce(r.files, s.files) as files, s.reuses, s.adopted, coalesce(r.seen, s.seen) as seen,
+        s.price, s.currency
     from submission s left join submission r on r.key = s.reuses
 """
 """A submission that was given an earlier one's task shows what is known of that one."""
@@ -88,18 +99,18 @@ class _SQLLedger(ABC):
         self._db: sqlite3.Connection | None = None
         _ledgers.add(self)
 
-    def begin(self, submission: Submission, repeat: bool = False) -> Begun:
+    def begin(self, submission: Submission, repeat: bool = False, check: Check | None = None) -> Begun:
         begun: Begun | None = None
         try:
             with self._turn() as db:
-                begun = self._begun(db, submission, repeat=repeat)
+                begun = self._begun(db, submission, repeat=repeat, check=check)
         except BaseException:
             if isinstance(begun, New | Unsure):
                 begun.claim.__exit__()
             raise
         return begun
 
-    def _begun(self, db: sqlite3.Connection, submission: Submission, *, repeat: bool) -> Begun:
+    def _begun(self, db: sqlite3.Connection, submission: Submission, *, repeat: bool, check: Check | None) -> Begun:
         key = submission.key
         row = self._row(db, key)
         if row is not None and (row.state == "refused" or _is_lost_copy(row)):
@@ -119,9 +130,12 @@ class _SQLLedger(ABC):
         if row is not None:
             return Unsure(claim, row)
         try:
-            return New(claim, self._intend(db, submission))
+            intended = self._intend(db, submission)
+            if check is not None:
+                check(self._spent(db, intended))
+            return New(claim, intended)
         except BaseException:
-            claim.__exit__()
+            self._discard(claim)
             raise
 
     def resume(self, key: str) -> Unsure | Accepted | Elsewhere | None:
@@ -136,10 +150,17 @@ class _SQLLedger(ABC):
             claim = self._claim(row.key)
             return Elsewhere() if claim is None else Unsure(claim, row)
 
-    def send_again(self, claim: Claim, account: str, dialect: str) -> None:
+    def send_again(
+        self, claim: Claim, account: str, dialect: str, price: Price | None = None, check: Check | None = None
+    ) -> None:
         with self._turn() as db:
-            again = "update submission set sent_at = ?, account = ?, dialect = ?, seen = null where key = ?"
-            db.execute(again, (self._clock(), account, dialect, claim.key))
+            again = (
+                "update submission set sent_at = ?, account = ?, dialect = ?, seen = null,"
+                " price = coalesce(?, price), currency = coalesce(?, currency) where key = ?"
+            )
+            db.execute(again, (self._clock(), account, dialect, *_money(price), claim.key))
+            if check is not None:
+                check(self._spent(db, self._check_there(db, claim)))
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
         with self._turn() as db:
@@ -209,7 +230,7 @@ class _SQLLedger(ABC):
             row = self._row(db, submission.key)
             if row is not None and row.state != "refused" and not _is_lost_copy(row):
                 return earlier in (row.key, row.reuses)
-            self._intend(db, submission)
+            self._intend(db, replace(submission, price=None))
             given = (
                 "update submission set state = 'accepted',"
                 " reuses = coalesce((select reuses from submission where key = ?1), ?1) where key = ?2"
@@ -289,8 +310,8 @@ class _SQLLedger(ABC):
         now = self._clock()
         db.execute(
             "insert or replace into submission"
-            " (key, gateway, account, dialect, body, digest, thread, state, intended_at, sent_at)"
-            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?8, ?8)",
+            " (key, gateway, account, dialect, body, digest, thread, state, intended_at, sent_at, price, currency)"
+            " values (?, ?, ?, ?, ?, ?, ?, 'intended', ?8, ?8, ?, ?)",
             (
                 submission.key,
                 submission.gateway,
@@ -300,11 +321,27 @@ class _SQLLedger(ABC):
                 submission.digest,
                 submission.thread,
                 now,
+                *_money(submission.price),
             ),
         )
         row = self._row(db, submission.key)
         assert row is not None
         return row
+
+    def _spent(self, db: sqlite3.Connection, row: Submission) -> Spent:
+        """What is spent in this one's currency with its account at its gateway, this one included."""
+        if row.price is None:
+            return Spent(Decimal(0), Decimal(0))
+        paid = (
+            "select price, count(*) from submission where gateway = ?1 and account = ?2 and currency = ?3"
+            " and state <> 'refused' and reuses is null and {} group by price"
+        )
+        whose = (row.gateway, row.account, row.price.currency)
+        sums = (
+            added((Decimal(price), times) for price, times in db.execute(paid.format(which), (*whose, value)))
+            for which, value in (("thread is ?4", row.thread), ("sent_at > ?4", self._clock() - _DAY))
+        )
+        return Spent(*sums)
 
     def _row(self, db: sqlite3.Connection, key: str) -> Submission | None:
         return next(_submissions(db.execute(_ROW + "where s.key = ?", (key,))), None)
@@ -373,7 +410,7 @@ class SQLiteLedger(_SQLLedger):
         path: The file. Nothing is opened before its first use; it is made, readable by its owner alone, where there is
             none. Claims are small files beside it.
         keep_days: Days after which what was refused or seen to have ended is taken out, counted from when it was first
-            to be sent. What may still be paid for and unseen stays.
+            to be sent. What may still be paid for and unseen stays, and what the last 24 hours cost.
         clock: Seconds since the epoch.
 
     Every method raises:
@@ -438,10 +475,11 @@ class SQLiteLedger(_SQLLedger):
             migrate(db, version)
 
     def _prune(self, db: sqlite3.Connection) -> None:
+        now = self._clock()
         db.execute(
-            "delete from submission where intended_at < ?"
+            "delete from submission where intended_at < ? and sent_at <= ?"
             " and (state = 'refused' or outcome is not null or reuses is not null)",
-            (self._clock() - self._keep,),
+            (now - self._keep, now - _DAY),
         )
 
     def _claim(self, key: str) -> Claim | None:
@@ -568,7 +606,14 @@ def _submissions(rows: sqlite3.Cursor) -> Iterator[Submission]:
         told: dict[str, Any] = dict(row)
         told["body"], told["files"] = json.loads(told["body"]), tuple(json.loads(told["files"]))
         told["seen"] = json.loads(told["seen"]) if told["seen"] else None
+        price, currency = told.pop("price"), told.pop("currency")
+        told["price"] = None if price is None else Price(Decimal(price), currency)
         yield Submission(**{**told, "adopted": bool(told["adopted"])})
+
+
+def _money(price: Price | None) -> tuple[str | None, str | None]:
+    """A price as its two columns have it: the amount in decimal notation, never as a float."""
+    return (None, None) if price is None else (f"{price.amount:f}", price.currency)
 
 
 def _is_lost_copy(row: Submission) -> bool:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from ..errors import masked
+from ..limits import Check, Price
 
 State = Literal["intended", "accepted", "refused", "unsure"]
 Outcome = Literal["succeeded", "failed", "cancelled"]
@@ -37,6 +38,7 @@ class Submission:
         reuses: The key of the earlier submission whose task this one was given, where it was.
         adopted: Whether its task was found in the gateway's list, so that another one's answer may still claim it.
         seen: Its task as it was last told of, where the format tells of it once and cannot be asked.
+        price: What it costs, where that was known when it was sent; twice that where it may be paid for twice.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Submission:
     reuses: str | None = None
     adopted: bool = False
     seen: Mapping[str, Any] | None = field(default=None, repr=False)
+    price: Price | None = None
 
     @property
     def unresolved(self) -> bool:
@@ -173,12 +176,18 @@ class Ledger(Protocol):
     A method that cannot do its work raises :class:`~sora_tools.ConfigurationError`.
     """
 
-    def begin(self, submission: Submission, repeat: bool = False) -> Begun:
+    def begin(self, submission: Submission, repeat: bool = False, check: Check | None = None) -> Begun:
         """Write the submission down as intended, or say what is known of its key already.
 
         Args:
             submission: What is about to be sent.
             repeat: Whether it may repeat what its conversation has submitted before.
+            check: Is asked where it would be written down, and then only; what it raises goes to the caller, and
+                nothing is written. It is told what is spent in the currency of ``submission.price``, that included,
+                with the same account at the same gateway: by the same conversation, and by what was last sent within
+                24 hours. What was refused costs nothing, nor does what was given another one's task. Two submissions
+                at once must not be told the same: ask within the transaction that writes. Given where the client has
+                ``limits`` or ``price``.
         """
         ...
 
@@ -186,8 +195,18 @@ class Ledger(Protocol):
         """The right to find out about an unresolved submission. None where there is none to find out about."""
         ...
 
-    def send_again(self, claim: Claim, account: str, dialect: str) -> None:
-        """Write down that it is about to be sent once more, with which account's key, and in which format."""
+    def send_again(
+        self, claim: Claim, account: str, dialect: str, price: Price | None = None, check: Check | None = None
+    ) -> None:
+        """Write down that it is about to be sent once more, with which account's key, and in which format.
+
+        Args:
+            claim: The submission's.
+            account: Fingerprint of the API key it is sent with now.
+            dialect: Format it is sent in now.
+            price: What it costs now that it may be paid for once more; None leaves that as it is.
+            check: As for ``begin``, with this price counted.
+        """
         ...
 
     def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:

@@ -9,9 +9,17 @@ call again, and a create is paid for each time. Only this package knows langchai
 from __future__ import annotations
 
 from .answers import SoraToolError
+from .approval import video_approval
 from .blocks import content_blocks
 from .create import CreateVideoTool
 from .query import QueryVideoTool
 from .toolkit import SoraToolkit
 
-__all__ = ["CreateVideoTool", "QueryVideoTool", "SoraToolError", "SoraToolkit", "content_blocks"]
+__all__ = [
+    "CreateVideoTool",
+    "QueryVideoTool",
+    "SoraToolError",
+    "SoraToolkit",
+    "content_blocks",
+    "video_approval",
+]

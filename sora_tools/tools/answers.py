@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.exceptions import ModelError
 from langchain_core.tools import ToolException
 
-from ..errors import InvalidRequestError, SoraError, masked
+from ..errors import InvalidRequestError, SoraError, is_retryable, masked
 from ..events import Event, described
 from ..flow import successful
 from ..ledger import Submission
@@ -69,7 +69,7 @@ class SoraToolError(ToolException, ModelError, RuntimeError):
     def __init__(self, error: SoraError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.is_retryable = error.retryable
+        self.is_retryable = is_retryable(error)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.error,)

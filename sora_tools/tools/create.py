@@ -39,7 +39,7 @@ class CreateVideoTool(SoraTool):
         base_url: The gateway's address (else ``SORA_BASE_URL``).
         api_key: The gateway's key (else ``SORA_API_KEY``).
         dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
-        private_addresses, largest_reply, largest_video: Likewise.
+        private_addresses, largest_reply, largest_video, limits, price: Likewise.
         repeat: What to do with a call that asks for the very same as an earlier one of its conversation, which has not
             ended or whose fate is unknown: ``"reuse"`` its task (the default), or make a ``"new"`` one.
         sora, async_sora: Clients to use in place of these settings.

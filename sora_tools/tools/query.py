@@ -42,7 +42,7 @@ class QueryVideoTool(SoraTool):
         list_account: Whether an empty ``task_id`` lists the account's tasks as the gateway has them, other people's
             among them, instead of this conversation's.
         dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
-        private_addresses, largest_reply, largest_video: Likewise.
+        private_addresses, largest_reply, largest_video, limits, price: Likewise.
         sora, async_sora: Clients to use in place of these settings.
 
     Instantiation:

@@ -24,6 +24,7 @@ from ..errors import ConfigurationError, SoraError
 from ..events import Event
 from ..flow import Flow
 from ..ledger import Ledger, digest
+from ..limits import PriceOf, VideoLimits
 from ..retry import Retry
 from ..wire import Dialect
 from . import answers
@@ -53,6 +54,8 @@ class ClientSettings(TypedDict, total=False):
     private_addresses: bool
     largest_reply: int
     largest_video: int
+    limits: VideoLimits | None
+    price: PriceOf | None
     transport: Any
 
 

@@ -41,7 +41,7 @@ class SoraToolkit(BaseToolkit):
         list_account: Whether listing shows the account's tasks as the gateway has them, other people's among them.
         handle_tool_error: What becomes of an error: an answer for the model, or with False a SoraToolError.
         dialect, model, timeout, retry, ledger, idempotency, headers: As in :class:`~sora_tools.Sora`.
-        private_addresses, largest_reply, largest_video: Likewise.
+        private_addresses, largest_reply, largest_video, limits, price: Likewise.
         sora, async_sora: Clients to use in place of these settings.
 
     Instantiation:
