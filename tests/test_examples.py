@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import pytest
+from PIL import ImageChops, ImageStat
 
 from sora_tools.ledger.sqlite import SQLiteLedger
 from sora_tools.media import probe
@@ -69,6 +70,16 @@ def measures(folder: Path, videos: str = "videos") -> list[tuple[int, int, int]]
     files = sorted((folder / videos).iterdir())
     assert all(file.suffix == ".mp4" for file in files)
     return [(info.width, info.height, info.n_frames) for info in map(probe, files)]
+
+
+def pictures(video: Path) -> list[Any]:
+    with av.open(str(video)) as container:
+        return [frame.to_image().resize((48, 27)) for frame in container.decode(video=0)]
+
+
+def apart(one: Any, other: Any) -> float:
+    """How far two pictures are from each other: 0 for the same, 255 for black and white."""
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
 
 
 def creates(sandbox: Sandbox) -> list[Received]:
@@ -195,14 +206,6 @@ def test_storyboard_takes_the_shots_of_a_real_client(tmp_path: Path) -> None:
     assert measures(tmp_path) == [(854, 480, 60)]
 
 
-def first_pixel(video: Path) -> tuple[int, ...]:
-    with av.open(str(video)) as container:
-        image = next(container.decode(video=0)).to_image()
-    pixel = image.getpixel((10, 10))
-    assert isinstance(pixel, tuple)
-    return pixel
-
-
 @pytest.mark.parametrize("whose", ["scripted", "a real client's"])
 def test_image_to_video_opens_on_the_picture(whose: str, tmp_path: Path) -> None:
     chat_model = ChatModel(calls("draw_sun", sky="#204060", sun="#ffcc00"))
@@ -217,7 +220,7 @@ def test_image_to_video_opens_on_the_picture(whose: str, tmp_path: Path) -> None
     assert measures(tmp_path) == [(480, 270, 60)]
     sky = (0xF4, 0xA2, 0x61) if whose == "scripted" else (0x20, 0x40, 0x60)
     (video,) = (tmp_path / "videos").iterdir()
-    assert first_pixel(video) == pytest.approx(sky, abs=12)
+    assert pictures(video)[0].getpixel((1, 1)) == pytest.approx(sky, abs=12)
     if model:
         (asked,) = chat_model.asked
         assert asked["tool_choice"]["function"]["name"] == "draw_sun"
@@ -265,3 +268,82 @@ def test_workflow(gateway: Sandbox, tmp_path: Path) -> None:
     assert measures(tmp_path) == [(480, 270, 60)]
     (video,) = (tmp_path / "videos").iterdir()
     assert said.splitlines()[-1].split() == ["done", f"videos/{video.name}"]
+
+
+@pytest.mark.parametrize(("decision", "creates"), [("y", 1), ("n", 0)])
+def test_agent_with_approval_spends_nothing_on_a_no(
+    decision: str, creates: int, gateway: Sandbox, tmp_path: Path
+) -> None:
+    said = run("agent_with_approval", folder=tmp_path, sandbox=gateway, answers=f"{decision}\n")
+    assert "1 video of 854x480, 5 s" in said
+    assert "0.50 USD" in said
+    assert gateway.creates == creates
+    if creates:
+        assert measures(tmp_path) == [(854, 480, 150)]
+        assert said.endswith("Your video is ready.\n")
+    else:
+        assert not (tmp_path / "videos").exists()
+        assert {request.method for request in gateway.requests} <= {"GET"}
+        assert "There is no video: " in said
+
+
+def test_chatbot_streams_progress(tmp_path: Path) -> None:
+    with Sandbox(speed=2) as gateway:
+        said = run("chatbot", folder=tmp_path, sandbox=gateway, answers="A kite\nA boat\n\n")
+        assert gateway.creates == 2
+        assert [request.body["prompt"] for request in creates(gateway)] == ["A kite", "A boat"]
+    assert measures(tmp_path) == [(854, 480, 150)] * 2
+    lines = [line.rstrip() for line in said.replace("\r", "\n").splitlines()]
+    assert lines.count("agent  Your video is ready.") == 2
+    assert [line for line in lines if line.startswith("video  running, ") and line.endswith("%")]
+    told = [word for line in lines if line.startswith("video") for word in [line.split()[1].rstrip(",")]]
+    assert [word for word, before in zip(told, [None, *told], strict=False) if word != before] == [
+        "The",  # gateway has accepted it
+        "queued",
+        "running",
+        "succeeded",
+        "saving",
+        "saved",
+    ] * 2
+
+
+def test_continuity_opens_each_shot_on_the_last_frame_of_the_one_before(gateway: Sandbox, tmp_path: Path) -> None:
+    said = run("continuity", folder=tmp_path, sandbox=gateway)
+    assert gateway.creates == 3
+    sent = [request.body["inpaint_items"] for request in creates(gateway)]
+    assert [len(items) for items in sent] == [0, 1, 1]
+    assert measures(tmp_path) == [(480, 270, 60)] * 3
+    film = probe(tmp_path / "film.mp4")
+    assert (film.width, film.height, film.n_frames) == (480, 270, 180)
+    first, second, third = (pictures(tmp_path / line.rpartition(" ")[2]) for line in said.splitlines()[2:5])
+    for before, after in ((first, second), (second, third)):
+        assert apart(before[-1], after[0]) < 4
+        assert apart(before[0], after[0]) > 8, "each shot has moved on when it ends"
+
+
+ACCEPTED = {"accepted": True, "reason": "It is stormy", "remix": ""}
+REJECTED = {"accepted": False, "reason": "The sea is flat", "remix": "A lighthouse, waves break over it"}
+
+
+@pytest.mark.parametrize("verdict", [ACCEPTED, REJECTED, None], ids=["accepted", "rejected", "scripted"])
+def test_critique_remixes_once_where_the_verdict_says_so(verdict: dict[str, Any] | None, tmp_path: Path) -> None:
+    chat_model = ChatModel({"content": json.dumps(verdict)})
+    with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:
+        said = run("critique", folder=tmp_path, sandbox=sandbox, **(chat_model.named(sandbox) if verdict else {}))
+        remixed = verdict != ACCEPTED
+        assert sandbox.creates == 1 + remixed
+        sent = [request.body for request in creates(sandbox)]
+        source = sandbox.world.tasks[0].generation_ids[0]
+    assert measures(tmp_path) == [(480, 270, 60)] * (1 + remixed)
+    if remixed:
+        assert sent[1]["operation"] == "remix"
+        assert sent[1]["inpaint_items"] == [{"generation_id": source}]
+        assert (
+            sent[1]["prompt"]
+            == (verdict or {"remix": "A lighthouse in a storm, with higher waves and more spray"})["remix"]
+        )
+    assert f"verdict  {'rejected' if remixed else 'accepted'}: " in said
+    if verdict:
+        (asked,) = chat_model.asked
+        kinds = [part["type"] for part in asked["messages"][-1]["content"]]
+        assert kinds == ["text", "image_url", "image_url", "image_url", "image_url"]
