@@ -10,6 +10,7 @@ program of your own leaves out.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -234,10 +235,11 @@ class _WatchedSora(AsyncSora):
         self._note = note
 
     async def run(self, flow: Flow[Any], on_event: Callable[[Event], Any] | None = None) -> Any:
-        def both(event: Event) -> None:
+        async def both(event: Event) -> None:
             self._note(event)
-            if on_event is not None:
-                on_event(event)
+            told = on_event(event) if on_event is not None else None
+            if inspect.isawaitable(told):
+                await told
 
         return await super().run(flow, both)
 
