@@ -166,7 +166,7 @@ def _state(task: VideoTask) -> dict[str, Any]:
 
 
 def _in_words(task: VideoTask) -> str:
-    if task.status == "queued" and task.queue_position:
+    if task.status == "queued" and task.queue_position is not None:
         return f"queued, {task.queue_position} ahead"
     return task.status if task.ended or task.progress is None else f"{task.status}, {task.progress:.0%}"
 

@@ -275,7 +275,7 @@ class AsyncSora(Client):
             case Do(work, arguments):
                 return await asyncio.shield(connections.at_work(work, arguments))
             case Tell(event):
-                with overheard():
+                with overheard(lambda: not run.apart or _is_cancelled()):
                     told = run.tell(event)
                     if inspect.isawaitable(told):
                         await told
@@ -328,7 +328,7 @@ class AsyncSora(Client):
         self, connections: LoopConnections, flow: Flow[T], patience: float, on_event: Listener | None
     ) -> T:
         await enter(connections.create_gate, patience)
-        run = Run(connections, on_event)
+        run = Run(connections, on_event, apart=True)
         task = connections.apart(self._run(flow, run), connections.attempts)
         task.add_done_callback(lambda _: connections.create_gate.release())
         try:
@@ -400,7 +400,8 @@ class AsyncSora(Client):
             if not told.done():
                 told.set_result(value)
 
-        ended = connections.apart(self._run(flow, Run(connections, on_event, ready=tell)), connections.streams)
+        run = Run(connections, on_event, apart=True, ready=tell)
+        ended = connections.apart(self._run(flow, run), connections.streams)
         await asyncio.wait([told, ended], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
             return told.result()

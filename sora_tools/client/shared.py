@@ -212,10 +212,11 @@ def _honoured(idempotency: str) -> bool:
 
 @dataclass(slots=True)
 class Run(Generic[W]):
-    """One flow being carried out."""
+    """One flow being carried out; ``apart`` from its caller, where that is what a Finish or an Aside asks for."""
 
     connections: W
     on_event: Listener | None = None
+    apart: bool = False
     unwanted: bool = False
     chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
     later_chunks: Any = None
@@ -231,11 +232,18 @@ class Run(Generic[W]):
 
 
 @contextmanager
-def overheard() -> Iterator[None]:
-    """Let a listener's own trouble be no more than a line in the log: what is paid for goes on."""
+def overheard(is_end: Callable[[], bool]) -> Iterator[None]:
+    """Let a listener's own trouble be no more than a line in the log: what is paid for goes on.
+
+    Args:
+        is_end: Whether what ends programs and tasks ends this flow. It does not where the flow is carried on apart:
+            there it would end nothing but what is paid for.
+    """
     try:
         yield
-    except Exception:
+    except BaseException as error:
+        if not isinstance(error, Exception) and is_end():
+            raise
         logger.exception("An on_event listener failed")
 
 

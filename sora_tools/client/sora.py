@@ -311,7 +311,7 @@ class Sora(Client):
             case Do(work, arguments):
                 return work(*arguments)
             case Tell(event):
-                with overheard():
+                with overheard(lambda: not run.apart):
                     run.tell(event)
             case Finish(flow, patience):
                 return self._finish(connections, flow, patience, run.on_event)
@@ -344,7 +344,7 @@ class Sora(Client):
     def _finish(self, connections: Connections, flow: Flow[T], patience: float, on_event: Listener | None) -> T:
         if not connections.create_gate.acquire(timeout=max(0.0, patience)):
             raise crowded()
-        run, answer = Run(connections, on_event), Future[T]()
+        run, answer = Run(connections, on_event, apart=True), Future[T]()
         answer.add_done_callback(lambda _: connections.create_gate.release())
         try:
             return _apart(lambda: self._run(flow, run), "sora-create", answer).result()
@@ -422,7 +422,7 @@ class Sora(Client):
 
         def carry() -> T:
             try:
-                value = self._run(flow, Run(connections, on_event, ready=tell))
+                value = self._run(flow, Run(connections, on_event, apart=True, ready=tell))
             except BaseException as error:
                 if not told.done():
                     told.set_exception(error)
