@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation
+from decimal import ROUND_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 from .errors import ConfigurationError, InvalidRequestError
 from .schemas import FRAMES_PER_SECOND, Operation, VideoRequest, shortened
 
-_EXACT: Final = Context(prec=60)
+_EXACT: Final = Context(prec=60, rounding=ROUND_UP)
 """A caller's own decimal context may round; this one has room for any sum of amounts within the bounds."""
 
 _MOST: Final = Decimal(10) ** 12
@@ -29,7 +29,7 @@ class Price(NamedTuple):
     """An amount of money.
 
     Attributes:
-        amount: 0 to 1,000,000,000,000, with 12 decimal places at most.
+        amount: 0 to 1,000,000,000,000. What has more than 12 decimal places is rounded up to them.
         currency: Its name, as ``"USD"`` or ``"credits"``: 1 to 16 visible characters.
     """
 
@@ -253,8 +253,10 @@ def priced(price: PriceOf, request: VideoRequest) -> Price:
             f"price= raised {type(error).__name__} for this request: {shortened(str(error), 200)}",
             hint="What a create costs has to be known before it is sent.",
         ) from error
-    if isinstance(told, tuple) and len(told) == 2 and _is_amount(told[0]) and _is_currency(told[1]):
-        return Price(*told)
+    if isinstance(told, tuple) and len(told) == 2 and _is_currency(told[1]):
+        amount = _rounded_up(told[0])
+        if _is_amount(amount):
+            return Price(amount, told[1])
     raise ConfigurationError(
         f'price= returned {shortened(repr(told), 80)}; it returns a Price, as Price(Decimal("0.50"), "USD").',
         hint="What a create costs has to be known before it is sent.",
@@ -301,6 +303,16 @@ def once_more(first: Price | None, again: Price | None) -> Price | None:
             hint="Give the price in the same currency.",
         )
     return Price(added([(first.amount, 1), (again.amount, 1)]), first.currency)
+
+
+def _rounded_up(value: Any) -> Any:
+    """A Decimal to as many places as can be added: the third of a cent has no end."""
+    if not isinstance(value, Decimal) or not value.is_finite() or value > _MOST:
+        return value
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -_PLACES:
+        return _EXACT.quantize(value, Decimal(1).scaleb(-_PLACES))
+    return value
 
 
 def _is_amount(value: object) -> bool:

@@ -57,18 +57,19 @@ SUBMIT, RECONCILE, DOWNLOAD = (f"flow/{name}.py" for name in ("submit", "reconci
 PARTS = "parts.py"
 LISTEN = "flow/listen.py"
 SQLITE, SUBMISSIONS, SHARED = "ledger/sqlite.py", "ledger/submissions.py", "client/shared.py"
+LIMITS, APPROVAL = "limits.py", "tools/approval.py"
 SORA, ASYNC_SORA, TRANSPORT = "client/sora.py", "client/async_sora.py", "client/transport.py"
 
 MUTANTS: Final = (
     # --- the ledger ---------------------------------------------------------------------------------------------
     Mutant(
         "no write before send",
-        (Edit(SQLITE, "return New(claim, self._intend(db, submission))", "return New(claim, submission)"),),
+        (Edit(SQLITE, "intended = self._intend(db, submission)", "intended = submission"),),
         ("test_flow_submit.py::test_the_intent_is_written_before_the_request_leaves",),
     ),
     Mutant(
         "no write before send, and kill -9",
-        (Edit(SQLITE, "return New(claim, self._intend(db, submission))", "return New(claim, submission)"),),
+        (Edit(SQLITE, "intended = self._intend(db, submission)", "intended = submission"),),
         ("test_kill.py::test_a_process_that_ends_before_its_create_is_answered_has_paid_once_at_most",),
     ),
     Mutant(
@@ -490,6 +491,98 @@ MUTANTS: Final = (
         "a download is not noted in the ledger",
         (Edit(DOWNLOAD, "    yield from note_end(gateway, task)\n", ""),),
         ("test_promises.py::test_a_download_finishes_its_submission",),
+    ),
+    # --- limits -------------------------------------------------------------------------------------------------
+    Mutant(
+        "the budget is looked at before the create is written down",
+        (
+            Edit(
+                SQLITE,
+                "            with self._turn() as db:\n                begun =",
+                "            with self._turn() as db:\n"
+                "                told = self._spent(db, submission)\n"
+                "            if check is not None and self.find(submission.key) is None:\n"
+                "                time.sleep(0.01)\n"
+                "                check(Spent(told.thread + Decimal('0.5'), told.day + Decimal('0.5')))\n"
+                "            check = None\n"
+                "            with self._turn() as db:\n                begun =",
+            ),
+        ),
+        ("test_limits.py::test_twenty_threads_with_a_budget_for_three_send_three",),
+    ),
+    Mutant(
+        "a check that says no leaves its submission in the ledger",
+        (Edit(SQLITE, "                    _roll_back(db)\n", '                    db.execute("commit")\n'),),
+        ("test_limits.py::test_a_check_is_told_what_is_spent_and_its_no_leaves_no_trace",),
+    ),
+    Mutant(
+        "what is unknown is free",
+        (Edit(SQLITE, "state <> 'refused' and reuses is null and {}", "state = 'accepted' and reuses is null and {}"),),
+        ("test_limits.py::test_what_may_be_paid_for_counts_and_what_was_refused_does_not",),
+    ),
+    Mutant(
+        "what was refused is paid for",
+        (Edit(SQLITE, " and state <> 'refused' and reuses is null and {}", " and reuses is null and {}"),),
+        ("test_limits.py::test_what_may_be_paid_for_counts_and_what_was_refused_does_not",),
+    ),
+    Mutant(
+        "one budget for every API key",
+        (Edit(SQLITE, "where gateway = ?1 and account = ?2 and currency = ?3", "where ?1 <> ?2 and currency = ?3"),),
+        ("test_limits.py::test_another_key_or_gateway_has_a_budget_of_its_own",),
+    ),
+    Mutant(
+        "pounds are dollars",
+        (Edit(SQLITE, "account = ?2 and currency = ?3", "account = ?2 and ?3 <> ''"),),
+        ("test_limits.py::test_currencies_are_counted_apart_and_never_compared",),
+    ),
+    Mutant(
+        "a resend costs nothing",
+        (Edit(SUBMIT, "if self.checks and (lost or result.doubt is not None):", "if False:"),),
+        ("test_limits.py::test_a_resend_is_held_against_the_budget_and_counted_beside_the_first",),
+    ),
+    Mutant(
+        "every further send costs again",
+        (Edit(SUBMIT, "if self.checks and (lost or result.doubt is not None):", "if self.checks:"),),
+        ("test_limits.py::test_a_web_page_in_place_of_an_answer_is_not_counted_twice",),
+    ),
+    Mutant(
+        "pruning lowers what the day has cost",
+        (Edit(SQLITE, "(now - self._keep, now - _DAY)", "(now - self._keep, now)"),),
+        ("test_limits.py::test_pruning_leaves_what_the_last_day_cost",),
+    ),
+    Mutant(
+        "a caller's decimal context rounds the budget",
+        (Edit(LIMITS, "_EXACT.add(total, _EXACT.multiply(amount, Decimal(times)))", "total + amount * times"),),
+        ("test_limits.py::test_an_amount_is_exact_whatever_the_callers_context",),
+    ),
+    Mutant(
+        "limits are held against a key that is known",
+        (
+            Edit(
+                LIMITS,
+                "    def check(spent: Spent) -> None:\n",
+                "    if objection is not None:\n        raise objection\n\n    def check(spent: Spent) -> None:\n",
+            ),
+        ),
+        ("test_limits.py::test_a_key_that_is_known_is_answered_whatever_the_limits_are_now",),
+    ),
+    Mutant(
+        "a price that raises lets the create through",
+        (Edit(LIMITS, "        objection = error\n", "        objection = None\n"),),
+        ("test_limits.py::test_a_price_that_cannot_be_known_lets_nothing_through",),
+    ),
+    Mutant(
+        "nobody is asked where the price is not known",
+        (Edit(APPROVAL, "                return True\n", "                return False\n"),),
+        (
+            "test_approval.py::test_where_the_price_is_not_known_somebody_is_asked_and_the_tool_refuses",
+            "test_approval.py::test_arguments_that_cannot_be_read_are_asked_about",
+        ),
+    ),
+    Mutant(
+        "generate may be repeated without a key",
+        (Edit("flow/generate.py", "if error.retryable and not is_named:", "if False:"),),
+        ("test_limits.py::test_generate_says_that_it_may_be_repeated_only_under_a_key",),
     ),
     # --- secrets ------------------------------------------------------------------------------------------------
     Mutant(

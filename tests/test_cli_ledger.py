@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from sora_tools import SQLiteLedger, cli
+from sora_tools import InvalidRequestError, Price, Retry, Sora, SQLiteLedger, SubmissionUnknownError, cli
 from sora_tools.media import probe
 
 KEY = "sk-do-not-print-me"
@@ -175,3 +178,73 @@ def test_a_file_that_is_no_ledger_is_named(run, tmp_path):
     assert result.exit_code == 2
     assert "notes.txt" in result.stderr
     assert run("ledger", "list", "--ledger", "notes.txt", "--json").stdout.startswith('{"error"')
+
+
+# --- what it cost -------------------------------------------------------------------------------------------------
+
+
+def priced(amount, currency="USD"):
+    return Price(Decimal(amount), currency)
+
+
+@pytest.fixture
+def spent(run, sandbox, tmp_path):
+    """Two paid, one of them reused; one unknown; one refused; one in another currency; one without a price."""
+    with Sora(ledger=tmp_path / "ledger.sqlite", retry=Retry(attempts=1), price=lambda _: priced("0.50")) as sora:
+        request = {"prompt": "fly man", "width": 64, "height": 36, "n_frames": 3}
+        for key in ("paid", "copy"):
+            sora.create(request, key=key, thread="chat")
+        sora.create(request, key="resent")
+        sandbox.script("task", "invisible", seconds=3600)
+        sandbox.script("create", "cut_reply")
+        with pytest.raises(SubmissionUnknownError):
+            sora.create(request, key="lost")
+        sandbox.script("create", "bad_request")
+        with pytest.raises(InvalidRequestError):
+            sora.create(request, key="refused")
+        sora.gateway.price = lambda _: priced("3", "CNY")
+        sora.create(request, key="chinese")
+        sora.gateway.price = None
+        sora.create(request, key="free")
+    return run
+
+
+def test_the_total_tells_what_is_paid_from_what_may_be(spent):
+    told = json.loads(spent("ledger", "total", "--json").stdout)["total"]
+    assert [tuple(line.values()) for line in told] == [
+        ("accepted", 1, "3", "CNY"),
+        ("accepted", 2, "1.00", "USD"),
+        ("accepted", 1, None, None),
+        ("refused", 1, "0", "USD"),
+        ("unsure", 1, "0.50", "USD"),
+    ]
+    assert list(told[0]) == ["state", "creates", "amount", "currency"]
+    assert [line.split() for line in spent("ledger", "total").stdout.splitlines()] == [
+        ["accepted", "1", "create", "3", "CNY", "paid", "for"],
+        ["accepted", "2", "creates", "1.00", "USD", "paid", "for"],
+        ["accepted", "1", "create", "no", "price", "known", "paid", "for"],
+        ["refused", "1", "create", "0", "USD", "not", "paid", "for"],
+        ["unsure", "1", "create", "0.50", "USD", "may", "be", "paid", "for"],
+    ]
+
+
+def test_the_total_may_be_of_some_days(spent, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+        db.execute("update submission set sent_at = sent_at - 200000 where key <> 'paid'")
+        db.commit()
+    told = json.loads(spent("ledger", "total", "--days", "2", "--json").stdout)["total"]
+    assert [tuple(line.values()) for line in told] == [("accepted", 1, "0.50", "USD")]
+    assert spent("ledger", "total", "--days", "-1").exit_code == 2
+
+
+def test_the_total_of_nothing(run):
+    result = run("ledger", "total", "--json")
+    assert json.loads(result.stdout) == {"total": []}
+    assert "No submissions." in result.stderr
+
+
+def test_a_submission_shows_its_price(spent):
+    assert re.search(r"(?m)^price +0\.50\ncurrency +USD$", spent("ledger", "show", "paid").stdout)
+    assert "price" not in spent("ledger", "show", "free").stdout
+    exported = [json.loads(line) for line in spent("ledger", "export").stdout.splitlines()]
+    assert {row["key"]: (row["price"], row["currency"]) for row in exported}["chinese"] == ("3", "CNY")

@@ -1,4 +1,4 @@
-"""What the documents say is there: every test that a promise names, every link."""
+"""What the documents say is there: every test that a promise names, every link, every program of a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 import test_dialects
+from scripted_model import ScriptedModel
+from typer.testing import CliRunner
 
+from sora_tools import cli
 from sora_tools.dialects import DIALECTS
+from sora_tools.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,3 +86,33 @@ def test_the_format_of_the_page_is_one_like_the_others(monkeypatch: pytest.Monke
     every.test_reads_no_task_out_of_any_bytes("jobs")
     for body in test_dialects.UNCLEAR.values():
         every.test_never_calls_an_unclear_create_uncharged("jobs", body, 200)
+
+
+# --- pages whose programs run ------------------------------------------------------------------------------------
+
+MAKE = {"prompt": "fly man", "width": 320, "height": 180, "n_frames": 300}
+MODELS = {"operating.md": [("create_video", MAKE)]}
+"""The pages, each with what the ``model`` calls that its programs are given."""
+
+
+@pytest.mark.parametrize("page", MODELS)
+def test_every_program_of_the_page_runs_and_says_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order, in one namespace; ``text`` is what the program before it prints, ``console`` a command of ours."""
+    blocks = re.findall(r"(?ms)^```(python|text|console)\n(.*?)^```$", (ROOT / "docs" / page).read_text())
+    monkeypatch.chdir(tmp_path)
+    with Sandbox(speed=20) as sandbox:
+        monkeypatch.setenv("SORA_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("SORA_API_KEY", "sk-test-0123456789")
+        monkeypatch.setenv("SORA_LEDGER", str(tmp_path / "ledger.sqlite"))
+        names: dict[str, Any] = {"model": ScriptedModel(calls=MODELS[page])}
+        for language, block in blocks:
+            if language == "python":
+                capsys.readouterr()
+                exec(compile(block, page, "exec"), names)
+            elif language == "text":
+                assert capsys.readouterr().out == block
+            else:
+                command, said = block.split("\n", 1)
+                assert CliRunner().invoke(cli.app, command.removeprefix("$ sora-tools ").split()).stdout == said

@@ -112,6 +112,5 @@ def _told(request: VideoRequest) -> str:
     """What the model wrote, on one line and in quotes, so that it cannot pass for what is said here."""
     moments = "; ".join(f"{action.time:g} s: {action.description}" for action in request.actions or ())
     texts = {"Prompt": request.prompt, "Actions": moments}
-    return " ".join(
-        f"{name}: {json.dumps(shortened(text, 300), ensure_ascii=False)}" for name, text in texts.items() if text
-    )
+    quoted = {name: json.dumps(shortened(text, 300), ensure_ascii=False) for name, text in texts.items() if text}
+    return " ".join(f"{name}: {text}" for name, text in quoted.items())
