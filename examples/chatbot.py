@@ -6,6 +6,7 @@ your own, and MODEL (for example "openai:gpt-5") for a model of your own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from langchain.agents import create_agent
@@ -15,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from sora_tools import SoraToolkit
 from sora_tools.demo import chat_model, gateway
 
-with gateway(), SoraToolkit(max_wait=40, download_dir="videos") as toolkit:
+with suppress(EOFError), gateway(), SoraToolkit(max_wait=40, download_dir="videos") as toolkit:
     agent: Any = create_agent(chat_model(), toolkit.get_tools(), checkpointer=InMemorySaver())
     thread = {"configurable": {"thread_id": "chat-1"}}
     while said := input("\nyou    "):

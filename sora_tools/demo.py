@@ -158,8 +158,8 @@ class ScriptedModel(BaseChatModel):
 
     Args:
         answer: What it says whenever it is asked: a text, a message (with tool calls, say), or an object of the class
-            that ``with_structured_output`` was given; or a function from the messages so far to one of these. None
-            creates the video that the user describes, queries until it has ended, and says what came of it.
+            that ``with_structured_output`` was given; or a function from the messages so far to one of these. With
+            None it creates the video that the user describes, queries until it has ended, and says what came of it.
     """
 
     answer: Any = None
@@ -172,8 +172,9 @@ class ScriptedModel(BaseChatModel):
         return self
 
     def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
-        say = self.answer if callable(self.answer) else lambda _: self.answer
-        return ChatResult(generations=[ChatGeneration(message=_said(say(messages) or _next(messages), len(messages)))])
+        answer = self.answer(messages) if callable(self.answer) else self.answer
+        message = _next(messages) if answer is None else _said(answer, len(messages))
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def _said(answer: str | BaseModel, number: int) -> AIMessage:

@@ -15,18 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import av
+import langchain_core.messages
 import pytest
 from PIL import ImageChops, ImageStat
 
+from sora_tools import demo
 from sora_tools.ledger.sqlite import SQLiteLedger
 from sora_tools.media import probe
 from sora_tools.sandbox import Received, Sandbox, World
 
+pytestmark = pytest.mark.timeout(200)
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 KEY = "sk-test-0123456789"
-BOUND = 45
+BOUND = 60
 """Seconds after which an example is killed: it hangs."""
+
+NOTIFIES = pytest.mark.skipif(
+    not hasattr(langchain_core.messages, "add_notification_metadata"), reason="it needs langchain-core 1.7.2"
+)
 
 
 def command(name: str, *arguments: str) -> list[str]:
@@ -104,9 +112,10 @@ class ChatModel:
         message = next(self._says)
         return message(body) if callable(message) else message
 
-    def named(self, sandbox: Sandbox) -> dict[str, str]:
-        """The settings that let an example use it as a model of one's own."""
-        return {"MODEL": "openai:gpt-5", "OPENAI_BASE_URL": f"{sandbox.base_url}/v1", "OPENAI_API_KEY": KEY}
+
+def settings(sandbox: Sandbox) -> dict[str, str]:
+    """What lets an example use the sandbox's chat model as a model of one's own."""
+    return {"MODEL": "openai:gpt-5", "OPENAI_BASE_URL": f"{sandbox.base_url}/v1", "OPENAI_API_KEY": KEY}
 
 
 def calls(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -196,7 +205,7 @@ def test_storyboard_takes_the_shots_of_a_real_client(tmp_path: Path) -> None:
     shots = [{"seconds": 1, "description": "A seed"}, {"seconds": 1, "description": "A tree"}]
     chat_model = ChatModel({"content": json.dumps({"shots": shots})})
     with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:
-        run("storyboard", "A tree grows", folder=tmp_path, sandbox=sandbox, **chat_model.named(sandbox))
+        run("storyboard", "A tree grows", folder=tmp_path, sandbox=sandbox, **settings(sandbox))
         assert sandbox.creates == 1
         (sent,) = [request.body for request in creates(sandbox)]
     assert sent["actions"] == [{"time": 0, "description": "A seed"}, {"time": 1, "description": "A tree"}]
@@ -210,7 +219,7 @@ def test_storyboard_takes_the_shots_of_a_real_client(tmp_path: Path) -> None:
 def test_image_to_video_opens_on_the_picture(whose: str, tmp_path: Path) -> None:
     chat_model = ChatModel(calls("draw_sun", sky="#204060", sun="#ffcc00"))
     with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:
-        model = {} if whose == "scripted" else chat_model.named(sandbox)
+        model = {} if whose == "scripted" else settings(sandbox)
         run("image_to_video", folder=tmp_path, sandbox=sandbox, **model)
         assert sandbox.creates == 1
         (sent,) = [request.body for request in creates(sandbox)]
@@ -287,9 +296,15 @@ def test_agent_with_approval_spends_nothing_on_a_no(
         assert "There is no video: " in said
 
 
-def test_chatbot_streams_progress(tmp_path: Path) -> None:
-    with Sandbox(speed=2) as gateway:
-        said = run("chatbot", folder=tmp_path, sandbox=gateway, answers="A kite\nA boat\n\n")
+@pytest.mark.parametrize("whose", ["scripted", "a real client's"])
+def test_chatbot_streams_progress_until_it_is_left(whose: str, tmp_path: Path) -> None:
+    """By an empty line, or by the end of what is typed."""
+    with Sandbox(world=World(speed=2, chat_model=demo._completed)) as gateway:
+        typed, model = ("A kite\nA boat\n\n", {}) if whose == "scripted" else ("A kite\nA boat\n", settings(gateway))
+        said = run("chatbot", folder=tmp_path, sandbox=gateway, answers=typed, **model)
+        chats = [request for request in gateway.requests if request.route == "completion"]
+        assert len(chats) == (0 if whose == "scripted" else 6)
+        assert all(chat.body["stream"] for chat in chats)
         assert gateway.creates == 2
         assert [request.body["prompt"] for request in creates(gateway)] == ["A kite", "A boat"]
     assert measures(tmp_path) == [(854, 480, 150)] * 2
@@ -305,6 +320,28 @@ def test_chatbot_streams_progress(tmp_path: Path) -> None:
         "saving",
         "saved",
     ] * 2
+
+
+@NOTIFIES
+def test_watch_and_notify_posts_the_notice_when_the_video_is_ready(gateway: Sandbox, tmp_path: Path) -> None:
+    lines = run("watch_and_notify", folder=tmp_path, sandbox=gateway).splitlines()
+    assert gateway.creates == 1
+    assert measures(tmp_path) == [(854, 480, 150)]
+    assert lines[2].startswith("posted   A paper boat")
+    assert lines[3] == "agent    It is rendering. I will tell you when it is ready."
+    assert "video    succeeded" in lines[4:-2]
+    assert lines[-2] == f"posted   Video {gateway.world.tasks[0].task_id} has ended: succeeded"
+    assert lines[-1] == "agent    Your video is ready."
+
+
+@NOTIFIES
+def test_watch_and_notify_posts_that_it_failed_too(gateway: Sandbox, tmp_path: Path) -> None:
+    gateway.script("task", "moderation_output")
+    lines = run("watch_and_notify", folder=tmp_path, sandbox=gateway).splitlines()
+    assert gateway.creates == 1
+    assert lines[-2].endswith("has ended: failed")
+    assert lines[-1].startswith("agent    There is no video: ")
+    assert not (tmp_path / "videos").exists()
 
 
 def test_continuity_opens_each_shot_on_the_last_frame_of_the_one_before(gateway: Sandbox, tmp_path: Path) -> None:
@@ -329,7 +366,7 @@ REJECTED = {"accepted": False, "reason": "The sea is flat", "remix": "A lighthou
 def test_critique_remixes_once_where_the_verdict_says_so(verdict: dict[str, Any] | None, tmp_path: Path) -> None:
     chat_model = ChatModel({"content": json.dumps(verdict)})
     with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:
-        said = run("critique", folder=tmp_path, sandbox=sandbox, **(chat_model.named(sandbox) if verdict else {}))
+        said = run("critique", folder=tmp_path, sandbox=sandbox, **(settings(sandbox) if verdict else {}))
         remixed = verdict != ACCEPTED
         assert sandbox.creates == 1 + remixed
         sent = [request.body for request in creates(sandbox)]
