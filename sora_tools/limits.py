@@ -217,8 +217,6 @@ def terms(
         create down. What is wrong is raised by that check and not before: a key that is known already is answered
         whatever the limits are now.
     """
-    if limits is None and price is None:
-        return None, None
     cost: Price | None = None
     objection: ConfigurationError | InvalidRequestError | None = None
     try:
@@ -237,7 +235,8 @@ def terms(
         if limits is not None and cost is not None:
             limits.check_spending(cost, spent)
 
-    return cost, check
+    asks = objection is not None or (limits is not None and limits.spending)
+    return cost, check if asks else None
 
 
 def priced(price: PriceOf, request: VideoRequest) -> Price:

@@ -537,12 +537,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a resend costs nothing",
-        (Edit(SUBMIT, "if self.checks and (lost or result.doubt is not None):", "if False:"),),
+        (Edit(SUBMIT, "if may_cost and (lost or result.doubt is not None):", "if False:"),),
         ("test_limits.py::test_a_resend_is_held_against_the_budget_and_counted_beside_the_first",),
     ),
     Mutant(
         "every further send costs again",
-        (Edit(SUBMIT, "if self.checks and (lost or result.doubt is not None):", "if self.checks:"),),
+        (Edit(SUBMIT, "if may_cost and (lost or result.doubt is not None):", "if may_cost:"),),
         ("test_limits.py::test_a_web_page_in_place_of_an_answer_is_not_counted_twice",),
     ),
     Mutant(

@@ -109,6 +109,21 @@ def chats(request: pytest.FixtureRequest) -> Chats:
 
 # --- nobody has said a word ---------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "turned_away", [says(402, NO_MONEY), says(429, '{"error": {"message": "rate limit"}}')], ids=["402", "429"]
+)
+def test_a_resend_that_is_turned_away_leaves_the_first_unknown(chats: Chats, turned_away: Act) -> None:
+    """Or its key would be free, and the very same call would pay for a second one unasked."""
+    with Scripted(lambda connection: connection.close(), turned_away) as gateway:
+        assert chats.create(gateway.base_url).code == LOST
+        again = chats.run(gateway.base_url, "create", VIDEO, key=KEY, resend=True)
+        sent = gateway.posts
+        assert (again.charged, chats.state, sent > 1) == ("unknown", "unsure", True)
+        assert chats.create(gateway.base_url).code == LOST
+        assert gateway.posts == sent
+
+
 REFUSED = {
     "no money, as an answer": (says(200, NO_MONEY.encode()), "quota"),
     "no money, as an event": (streams(streamed(NO_MONEY)), "quota"),

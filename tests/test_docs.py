@@ -99,7 +99,7 @@ MODELS = {"operating.md": [("create_video", MAKE)]}
 def test_every_program_of_the_page_runs_and_says_what_the_page_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In their order, in one namespace; ``text`` is what the program before it prints, ``console`` a command of ours."""
+    """In their order and one namespace; ``text`` is what the program before it prints, ``console`` our own command."""
     blocks = re.findall(r"(?ms)^```(python|text|console)\n(.*?)^```$", (ROOT / "docs" / page).read_text())
     monkeypatch.chdir(tmp_path)
     with Sandbox(speed=20) as sandbox:

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from by_hand import Play, html, reply
 from conftest import Clock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sora_tools import (
     AsyncSora,
@@ -157,7 +159,7 @@ def test_a_plain_pair_is_a_price_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "match"),
+    ("settings", "match"),
     [
         ({"limits": {"max_width": 1280}}, "VideoLimits"),
         ({"price": "0.50"}, "price="),
@@ -165,10 +167,10 @@ def test_a_plain_pair_is_a_price_too() -> None:
         ({"limits": daily(1), "price": half, "ledger": "off"}, "forgets"),
     ],
 )
-def test_what_cannot_be_held_together_is_refused_at_once(given: dict[str, Any], match: str) -> None:
+def test_what_cannot_be_held_together_is_refused_at_once(settings: dict[str, Any], match: str) -> None:
     for kind in (Sora, AsyncSora, SoraToolkit):
         with pytest.raises(ConfigurationError, match=match):
-            kind(base_url="https://gateway.test", api_key="k" * 20, **given)
+            kind(base_url="https://gateway.test", api_key="k" * 20, **settings)
 
 
 def test_a_price_must_not_be_a_coroutine() -> None:
@@ -419,6 +421,25 @@ def test_a_resend_is_held_against_the_budget_and_counted_beside_the_first(
     assert till.buy() == REFUSED
 
 
+def test_a_resend_counts_twice_without_limits_too(shop: Callable[..., Shop], gateway: Gateway) -> None:
+    till = shop()
+    gateway.limits = None
+    till.buy(lost, key="k")
+    assert till.buy(key="k", resend=True) == "sent"
+    assert gateway.ledger.submissions()[0].price == Price(Decimal("1.00"), "USD")
+
+
+def test_a_resend_that_was_turned_away_costs_nothing(shop: Callable[..., Shop], gateway: Gateway) -> None:
+    till = shop(max_spend_per_day="1.00")
+    till.buy(lost, key="k")
+    busy = reply(429, {"error": {"message": "rate limit"}})
+    for answers, came in (([busy], "submission_unknown"), ([busy, busy, OK], "sent")):
+        assert till.buy(*answers, key="k", resend=True) == came
+        (row,) = gateway.ledger.submissions()
+        assert row.price == (HALF if came != "sent" else Price(Decimal("1.00"), "USD"))
+        assert row.state == ("unsure" if came != "sent" else "accepted")
+
+
 def test_a_resend_of_what_had_no_price_counts_what_is_known(shop: Callable[..., Shop], gateway: Gateway) -> None:
     till = shop(max_width=4000)
     gateway.price = None
@@ -546,6 +567,66 @@ def test_pruning_leaves_what_the_last_day_cost(tmp_path: Path, clock: Clock) -> 
     told: list[Spent] = []
     SQLiteLedger(file, keep_days=0.01, clock=clock).begin(submission("next"), False, told.append)
     assert told == [Spent(Decimal("2.00"), Decimal("2.00"))]
+
+
+class ProbeError(Exception):
+    """Ends a question in a way that leaves no trace."""
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["accepted", "unsure", "refused", "intended", "resend", "reuse", "end", "wait"]),
+        st.integers(0, 5),
+        st.sampled_from([None, "a", "b"]),
+        st.sampled_from([None, HALF, Price(Decimal("0.1"), "USD"), Price(Decimal(3), "CNY")]),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+def test_whatever_was_written_down_the_ledger_adds_it_up(steps: list[Any]) -> None:
+    clock = Clock()
+    book = MemoryLedger(clock)
+    for number, (step, which, thread, price) in enumerate(steps):
+        row = Submission(f"k{which}", GATEWAY, "backend", {"n": which}, str(which), "me", thread, price=price)
+        match step:
+            case "wait":
+                clock.seconds += 30_000 * which
+            case "end":
+                book.end(GATEWAY, f"task_{number - which}", "failed")
+            case "reuse":
+                book.reuse(row, f"k{(which + 1) % 6}")
+            case "resend":
+                if isinstance(begun := book.begin(row, True), Unsure):
+                    book.send_again(begun.claim, "me", "backend", price)
+                    begun.claim.__exit__()
+            case state:
+                begun = book.begin(row, True)
+                if isinstance(begun, New | Unsure) and state != "intended":
+                    book.settle(begun.claim, state, f"task_{number}" if state == "accepted" else None)
+                begun = None
+        for currency in ("USD", "CNY"):
+            counted = [
+                known
+                for known in book.submissions()
+                if known.price and known.price.currency == currency and known.state != "refused" and not known.reuses
+            ]
+            told: list[Spent] = []
+
+            def probe(spent: Spent, told: list[Spent] = told) -> None:
+                told.append(spent)
+                raise ProbeError
+
+            free = Submission("probe", GATEWAY, "backend", {}, "", "me", thread, price=Price(Decimal(0), currency))
+            with pytest.raises(ProbeError):
+                book.begin(free, True, probe)
+            assert told == [
+                Spent(
+                    sum((known.price.amount for known in counted if known.thread == thread), Decimal(0)),
+                    sum((known.price.amount for known in counted if known.sent_at > clock() - 86_400), Decimal(0)),
+                )
+            ]
 
 
 # --- all at once --------------------------------------------------------------------------------------------------

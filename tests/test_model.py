@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from simulation import SETTINGS, Actor, HastyLedger, Way, answered, folder
 
-from sora_tools import SoraError, SubmissionUnknownError, VideoRequest
+from sora_tools import Price, SoraError, SubmissionUnknownError, VideoLimits, VideoRequest
 from sora_tools.dialects import dialect
 from sora_tools.events import Submitted
 from sora_tools.flow import Do, Finish, Flow, Gateway, Send, create, query, resume
@@ -153,7 +154,7 @@ class Letter:
 class Process:
     """What one program has of its own: a ledger on the shared file, and a gateway's cool-downs and clock."""
 
-    def __init__(self, path: str, clock: Clock, *, honoured: bool) -> None:
+    def __init__(self, path: str, clock: Clock, *, honoured: bool, terms: Mapping[str, Any]) -> None:
         self.ledger = HastyLedger(path, clock=clock)
         self.gateway = Gateway(
             SETTINGS,
@@ -163,6 +164,7 @@ class Process:
             now=clock,
             jitter=lambda: 0.5,
             honoured=honoured,
+            **terms,
         )
 
 
@@ -171,6 +173,7 @@ class Callers(RuleBasedStateMachine):
 
     played: ClassVar[Counter[str]] = Counter()
     honoured: ClassVar[bool] = False
+    terms: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +181,7 @@ class Callers(RuleBasedStateMachine):
         self.path = f"{self.folder.name}/ledger.sqlite"
         self.clock = Clock()
         self.start = self.clock.seconds
-        self.processes = [Process(self.path, self.clock, honoured=self.honoured) for _ in range(2)]
+        self.processes = [self._process() for _ in range(2)]
         self.actors: list[Actor] = []
         self.letters: list[Letter] = []
         self.charges: list[Charge] = []
@@ -189,6 +192,9 @@ class Callers(RuleBasedStateMachine):
         self.displaced: dict[str, int] = {}
         self.tick = self.callers = 0
         self.way: Way = "whole"
+
+    def _process(self) -> Process:
+        return Process(self.path, self.clock, honoured=self.honoured, terms=self.terms)
 
     @initialize(
         skew=st.sampled_from([0.0, 90.0, -90.0]),
@@ -310,7 +316,7 @@ class Callers(RuleBasedStateMachine):
             actor.die()
             self.actors.remove(actor)
         self.processes[process].ledger.close()
-        self.processes[process] = Process(self.path, self.clock, honoured=self.honoured)
+        self.processes[process] = self._process()
 
     @precondition(lambda self: self.clock.seconds < self.start + LONGEST)
     @rule(seconds=st.sampled_from([0.2, 1.0, 5.0, 20.0, 70.0, 130.0]))
@@ -525,7 +531,7 @@ class Callers(RuleBasedStateMachine):
         known = Counter(row.task_id for row in self._submissions() if row.task_id and row.reuses is None)
         assert not known or max(known.values()) == 1, f"one task for two submissions: {known}"
 
-    def _note_displacement(self, claim: Claim, _state: str, task_id: str | None = None) -> None:
+    def _note_displacement(self, claim: Claim, _state: str, task_id: str | None = None, *_: Any) -> None:
         """A direct answer beats an adoption: the key that had adopted the task may get another one from now on."""
         holder = task_id and self.processes[0].ledger.of_task(SETTINGS.origin, task_id)
         if holder and holder.key != claim.key:
@@ -546,6 +552,26 @@ class Callers(RuleBasedStateMachine):
             if like and row.reuses is None and self.intended[row.key] < new:
                 is_open = row.unresolved or state.get(row.task_id or "") in ("queued", "preprocessing", "running")
                 assert not is_open, f"{actor.facts} is sent beside {row}"
+
+
+class ThriftyCallers(Callers):
+    """The same under a budget: for three creates a conversation, and for five in all."""
+
+    terms: ClassVar[Mapping[str, Any]] = {
+        "price": lambda _: Price(Decimal("0.10"), "USD"),
+        "limits": VideoLimits(max_spend_per_thread="0.30", max_spend_per_day="0.50"),
+    }
+
+    def _check_charges(self, charge: Charge) -> None:
+        super()._check_charges(charge)
+        rows = [self.processes[0].ledger.find(paid.key) for paid in self.charges]
+        threads = Counter(row.thread for row in rows if row is not None)
+        assert max(threads.values()) <= 3, f"a conversation has overspent: {threads}"
+        assert len(self.charges) <= 5, "the day has overspent"
+
+    def _settle(self, actor: Actor) -> None:
+        super()._settle(actor)
+        self.played["over budget"] += actor.ended and "more than is left" in str(actor.error)
 
 
 class HonouredCallers(Callers):
@@ -602,11 +628,18 @@ def test_no_history_pays_twice_where_keys_are_honoured() -> None:
     assert played["accepted"] > 0, played
 
 
+def test_no_history_spends_more_than_its_budget() -> None:
+    played = play(ThriftyCallers, 60, 50)
+    for what in ("accepted", "adopted", "reused", "crashed", "submission_unknown", "over budget"):
+        assert played[what] > 0, played
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_no_long_history_pays_twice_or_forgets() -> None:
     assert play(Callers, 1500, 60)["steps"] >= 40_000
     assert play(HonouredCallers, 150, 60)["steps"] >= 2000
+    assert play(ThriftyCallers, 300, 60)["over budget"] > 100
 
 
 # ---------------------------------------------------------------- histories that once were false
@@ -702,7 +735,7 @@ def test_a_history_that_chance_finds_rarely(history: Any, mutant: Any, monkeypat
 
 
 def lost_creates_are_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def note_failure(self: _Attempts, claim: Claim, error: SoraError) -> Flow[None]:
+    def note_failure(self: _Attempts, claim: Claim, error: SoraError, _before: Any) -> Flow[None]:
         yield from noted(self.gateway, claim, "refused")
 
     def patient(gateway: Any, attempt: Any, deadline: float, **_: Any) -> Flow[Any]:

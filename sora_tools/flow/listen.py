@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from ..errors import Charged, LostReplyError, SoraError, SubmissionUnknownError, TaskNotFoundError, masked
 from ..events import NotRecorded, Seen
-from ..ledger import Claim, Submission
+from ..ledger import Claim, State, Submission
+from ..limits import Price
 from ..schemas import VideoTask
 from ..wire import Call, Listener
 from .exchange import Gateway, answered, resolved
+from .reconcile import noted
 from .wishes import Do, Flow, Ready, Said, Stream, Tell
 
 FIRST_WORD: Final = 20.0
@@ -28,13 +30,17 @@ _LONGEST: Final = 3600.0
 """Seconds without an event after which it does, whatever else comes."""
 
 
-def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
+def listen(
+    gateway: Gateway, claim: Claim, call: Call[VideoTask], turned_away: State, before: Price | None = None
+) -> Flow[VideoTask]:
     """Send a create and follow its answer to the end.
 
     Args:
         gateway: Whom to ask.
         claim: The right to send it, which is this conversation's own now.
         call: The create.
+        turned_away: What its submission is where this send is provably not accepted: an earlier one may have been.
+        before: What it costs without this send, where that was counted beside an earlier one.
 
     Returns:
         The task, ended.
@@ -56,12 +62,15 @@ def listen(gateway: Gateway, claim: Claim, call: Call[VideoTask]) -> Flow[VideoT
         except SoraError as error:
             error.without(gateway.settings.secret)
             if listener is None or not listener.accepted:
-                yield from _noted(gateway, claim, "refused" if error.charged == "no" else "unsure", None)
+                if error.charged == "no":
+                    yield from noted(gateway, claim, turned_away, price=before)
+                else:
+                    yield from noted(gateway, claim, "unsure")
                 raise
             task = _unquoted(gateway, listener.task).model_copy(
                 update={"status": "unknown", "queue_message": error.message}
             )
-        yield from _noted(gateway, claim, "accepted", task)
+        yield from _accepted(gateway, claim, task)
     yield Ready(task)
     return task
 
@@ -105,14 +114,13 @@ def _kept(gateway: Gateway, claim: Claim, task: VideoTask) -> Flow[None]:
         yield Tell(NotRecorded(claim.key, task, error))
 
 
-def _noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None) -> Flow[None]:
+def _accepted(gateway: Gateway, claim: Claim, task: VideoTask) -> Flow[None]:
     """Write down what came of it all, and give the claim back."""
     try:
-        if task is not None:
-            yield Do(gateway.ledger.follow, (claim, task.task_id, _told(task)))
-            if task.ended:
-                yield Do(gateway.ledger.end, (gateway.settings.origin, task.task_id, task.status))
-        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id))
+        yield Do(gateway.ledger.follow, (claim, task.task_id, _told(task)))
+        if task.ended:
+            yield Do(gateway.ledger.end, (gateway.settings.origin, task.task_id, task.status))
+        yield Do(gateway.ledger.settle, (claim, "accepted", task.task_id))
     except Exception as error:  # noqa: BLE001  # as above
         yield Tell(NotRecorded(claim.key, task, error))
 

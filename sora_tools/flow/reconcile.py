@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..events import NotRecorded
 from ..ledger import Accepted, Claim, Elsewhere, Submission, Unsure
+from ..limits import Price
 from ..schemas import EchoedAction, RequestEcho, TaskPage, VideoTask
 from .exchange import PASSING, Gateway, exchange, persist
 from .wishes import Do, Flow, Sleep, Tell
@@ -204,13 +205,15 @@ def _is_newest_first(page: TaskPage) -> bool:
     return bool(times) and page.tasks[-1].created_at is not None and times == sorted(times, reverse=True)
 
 
-def noted(gateway: Gateway, claim: Claim, state: str, task: VideoTask | None = None) -> Flow[bool]:
+def noted(
+    gateway: Gateway, claim: Claim, state: str, task: VideoTask | None = None, price: Price | None = None
+) -> Flow[bool]:
     """Write down what came of a submission, and tell where that fails: a broken ledger hides no answer.
 
     Left ``intended`` by that, with nobody holding the claim, it counts as unsure. Returns whether it was written.
     """
     try:
-        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id))
+        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id, *([] if price is None else [price])))
     except Exception as error:  # noqa: BLE001  # whatever broke the ledger, what the gateway said is not lost
         yield Tell(NotRecorded(claim.key, task, error))
         return False

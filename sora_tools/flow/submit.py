@@ -27,8 +27,8 @@ from ..errors import (
     TaskNotFoundError,
 )
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
-from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, Submission, Taken, Unsure, digest, recorded
-from ..limits import Check, once_more, terms
+from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, State, Submission, Taken, Unsure, digest, recorded
+from ..limits import Check, Price, once_more, terms
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from ..wire import Call
 from .exchange import Gateway, exchange, persist
@@ -217,6 +217,11 @@ class _Attempts:
         return self.submission.account, self.submission.dialect
 
     @property
+    def _turned_away(self) -> State:
+        """What the submission is after a send that was provably not accepted."""
+        return "unsure" if self.paged or self.lost else "refused"
+
+    @property
     def last_send(self) -> float:
         """When on the clock the last send is answered or given up: what is left is for looking for it."""
         return self.deadline - RECONCILE
@@ -335,13 +340,17 @@ class _Attempts:
             raise unknown(result.doubt, self.submission.key)
         lost = self.lost or not self.paged
         again: tuple[Any, ...] = (claim, *self._sender)
-        if self.checks and (lost or result.doubt is not None):  # it may be paid for a second time
-            again = (*again, once_more(submission.price, self.submission.price), *self.checks)
+        before = None
+        may_cost = self.submission.price is not None or self.checks
+        if may_cost and (lost or result.doubt is not None):  # it may be paid for a second time
+            before = submission.price
+            again = (*again, once_more(before, self.submission.price), *self.checks)
         yield Do(self.gateway.ledger.send_again, again)
         self.lost = lost
-        return (yield from self._send(claim))
+        return (yield from self._send(claim, before))
 
-    def _send(self, claim: Claim) -> Flow[VideoTask]:
+    def _send(self, claim: Claim, before: Price | None = None) -> Flow[VideoTask]:
+        """One send. ``before``: what it cost without this one, where that was counted beside an earlier one."""
         try:
             if not (self.paged or self.lost):
                 self._check_cool_down()
@@ -349,7 +358,7 @@ class _Attempts:
             self.sent = True
             if call.streamed:
                 claim = claim.handed_over()  # to the listener, or back to us where it never came to listen
-                return (yield from self._listened(claim, call))
+                return (yield from self._listened(claim, call, before))
             task = yield from exchange(self.gateway, call, self.last_send)
         except SoraError as error:
             if self.gateway.honoured and error.http_status == 409:  # the first send with this key is still under way
@@ -361,16 +370,17 @@ class _Attempts:
                     request_id=error.request_id,
                     key=self.submission.key,
                 )
-                yield from self._note_failure(claim, busy)
+                yield from self._note_failure(claim, busy, before)
                 raise busy from error
-            yield from self._note_failure(claim, error.about(key=self.submission.key))
+            yield from self._note_failure(claim, error.about(key=self.submission.key), before)
             raise
         yield from noted(self.gateway, claim, "accepted", task)
         return task
 
-    def _listened(self, claim: Claim, call: Call[VideoTask]) -> Flow[VideoTask]:
+    def _listened(self, claim: Claim, call: Call[VideoTask], before: Price | None) -> Flow[VideoTask]:
         """The task as soon as its stream has named it. Until then its key stands for it."""
-        task = yield Aside(listen(self.gateway, claim, call), FIRST_WORD)
+        listening = listen(self.gateway, claim, call, self._turned_away, before)
+        task = yield Aside(listening, FIRST_WORD)
         return task or VideoTask(task_id=claim.key, status="queued", dialect=self.gateway.dialect.name)
 
     def _check_cool_down(self) -> None:
@@ -380,9 +390,10 @@ class _Attempts:
             self.cooled = True
             raise
 
-    def _note_failure(self, claim: Claim, error: SoraError) -> Flow[None]:
-        is_clean = error.charged == "no" and not (self.paged or self.lost)
-        if not (yield from noted(self.gateway, claim, "refused" if is_clean else "unsure")):
+    def _note_failure(self, claim: Claim, error: SoraError, before: Price | None) -> Flow[None]:
+        is_free = error.charged == "no"
+        state = self._turned_away if is_free else "unsure"
+        if not (yield from noted(self.gateway, claim, state, price=before if is_free else None)):
             error.most_sends = 1  # what cannot be written down is not sent again
         if isinstance(error, EndpointUnavailableError) and error.charged == "unknown" and error.task_id is None:
             self.paged = True

@@ -56,6 +56,8 @@ MIGRATIONS: Final = (
     alter table submission add column price text;
     alter table submission add column currency text;
     create index submission_sent on submission (gateway, account, sent_at);
+    create index submission_paid on submission (gateway, account, thread, currency, price)
+        where price is not null and state <> 'refused' and reuses is null;
     """,
 )
 """One step a version: ``PRAGMA user_version`` tells how many a file has been through."""
@@ -162,12 +164,14 @@ class _SQLLedger(ABC):
             if check is not None:
                 check(self._spent(db, self._check_there(db, claim)))
 
-    def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
+    def settle(self, claim: Claim, state: State, task_id: str | None = None, price: Price | None = None) -> None:
         with self._turn() as db:
             self._check_there(db, claim)
             if task_id is None and not claim.held:
                 return
             self._note(db, claim.key, state, task_id)
+            if price is not None:
+                db.execute("update submission set price = ?, currency = ? where key = ?", (*_money(price), claim.key))
             self._discard(claim)
 
     def follow(self, claim: Claim, task_id: str, seen: Mapping[str, Any]) -> None:
@@ -334,7 +338,7 @@ class _SQLLedger(ABC):
             return Spent(Decimal(0), Decimal(0))
         paid = (
             "select price, count(*) from submission where gateway = ?1 and account = ?2 and currency = ?3"
-            " and state <> 'refused' and reuses is null and {} group by price"
+            " and price is not null and state <> 'refused' and reuses is null and {} group by price"
         )
         whose = (row.gateway, row.account, row.price.currency)
         sums = (

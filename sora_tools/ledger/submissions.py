@@ -187,7 +187,7 @@ class Ledger(Protocol):
                 with the same account at the same gateway: by the same conversation, and by what was last sent within
                 24 hours. What was refused costs nothing, nor does what was given another one's task. Two submissions
                 at once must not be told the same: ask within the transaction that writes. Given where the client has
-                ``limits`` or ``price``.
+                to bound what is spent, or must not send this at all.
         """
         ...
 
@@ -209,10 +209,16 @@ class Ledger(Protocol):
         """
         ...
 
-    def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
+    def settle(self, claim: Claim, state: State, task_id: str | None = None, price: Price | None = None) -> None:
         """Write down what came of it, and give the claim back.
 
         Only an accepted task is written down under a claim that has been given back, and nothing erases one.
+
+        Args:
+            claim: The submission's.
+            state: What is known of its fate.
+            task_id: The gateway's task.
+            price: What it costs now that its last send was not accepted; None leaves that as it is.
         """
         ...
 
