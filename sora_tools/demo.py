@@ -10,7 +10,6 @@ program of your own leaves out.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -236,11 +235,9 @@ class _WatchedSora(AsyncSora):
         self._note = note
 
     async def run(self, flow: Flow[Any], on_event: Callable[[Event], Any] | None = None) -> Any:
-        async def both(event: Event) -> None:
+        def both(event: Event) -> Any:
             self._note(event)
-            told = on_event(event) if on_event is not None else None
-            if inspect.isawaitable(told):
-                await told
+            return None if on_event is None else on_event(event)
 
         return await super().run(flow, both)
 

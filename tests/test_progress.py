@@ -303,7 +303,7 @@ def test_a_chat_is_read_to_its_end_whatever_its_handlers_do(
     """
     kept = {"ledger": str(tmp_path / "ledger.sqlite"), "dialect": "chat"}
     handler = (LaterHandler if colour == "async" else Handler)(then())
-    with Sandbox(speed=20) as box:
+    with Sandbox(speed=10, render=False) as box:
         with nullcontext() if then is ValueError else pytest.raises(then):
             invoked(colour, creates, VIDEO, toolkit(box, **kept), handler)
         (row,) = rows_of(toolkit(box, **kept))
@@ -314,7 +314,7 @@ def test_a_chat_is_read_to_its_end_whatever_its_handlers_do(
 def test_handlers_run_where_the_tool_was_called(tmp_path: Path, brisk: None) -> None:
     """Not even what a chat's stream tells, on a thread of its own, reaches them anywhere else."""
     handler = Handler()
-    with Sandbox(speed=20) as box:
+    with Sandbox(speed=10, render=False) as box:
         invoked("sync", creates, VIDEO, toolkit(box, ledger="memory", dialect="chat"), handler)
     assert handler.threads == {threading.get_ident()}
     assert [data["event"] for data in handler.data][-1] == "submitted"
@@ -328,7 +328,7 @@ def test_a_handler_that_hangs_keeps_no_chat_from_being_read(tmp_path: Path, bris
             assert done.wait(30)
 
     hanging, done = threading.Event(), threading.Event()
-    with Sandbox(speed=20) as box, closing(SQLiteLedger(tmp_path / "ledger.sqlite")) as ledger:
+    with Sandbox(speed=10, render=False) as box, closing(SQLiteLedger(tmp_path / "ledger.sqlite")) as ledger:
         kit = toolkit(box, ledger=ledger, dialect="chat")
         caller = threading.Thread(target=invoked, args=("sync", creates, VIDEO, kit, Hanging()))
         caller.start()
@@ -401,7 +401,7 @@ def test_a_listener_that_ends_programs_does_not_end_a_chat_that_is_paid_for(
         if isinstance(event, Seen):
             raise then
 
-    with Sandbox(speed=20) as box:
+    with Sandbox(speed=10, render=False) as box:
         given = {"base_url": box.base_url, "dialect": "chat", "ledger": str(tmp_path / "ledger.sqlite")}
 
         async def main() -> None:
@@ -416,7 +416,7 @@ def test_a_listener_that_ends_programs_does_not_end_a_chat_that_is_paid_for(
         with Sora(api_key=KEY, **given) as sora:
             assert sora.query("k").status == "succeeded"
         assert box.creates == 1
-    assert {type(event) for event in told} == {Seen, Submitted}
+    assert {type(event) for event in told} >= {Seen, Submitted}
 
 
 # --- what travels -----------------------------------------------------------------------------------------------

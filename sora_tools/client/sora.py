@@ -218,7 +218,7 @@ class Sora(Client):
         Args:
             task: The task, its id or its key.
             directory: Folder to save to; made if missing. File names come from ids.
-            on_event: Is told how many bytes have arrived.
+            on_event: Is told how many bytes have arrived, and of a look, where the task has to be looked up.
 
         Returns:
             The files' paths, one for each generation that has an address.

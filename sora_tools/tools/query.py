@@ -75,6 +75,17 @@ class QueryVideoTool(SoraTool):
 
         A task that failed is an answer, not an error of the tool: the content says ``"status": "failed"`` and why.
 
+    Progress:
+        While it waits and saves, each change of the status, the percentage or the place in the queue is a custom event
+        named ``sora_video_event``, for callback handlers and ``astream_events``; a graph's
+        ``stream_mode="custom"`` shows the same objects. :func:`sora_tools.events.described` says what is in them.
+
+        .. code-block:: python
+
+            async for event in agent.astream_events({"messages": [...]}, version="v2"):
+                if event["event"] == "on_custom_event":
+                    print(event["data"]["message"])  # queued, 3 ahead ... running, 42%
+
     Raises:
         ConfigurationError: A setting is missing or cannot work.
     """
