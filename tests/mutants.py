@@ -599,7 +599,7 @@ MUTANTS: Final = (
                 "reply = yield sent(call)",
             ),
         ),
-        ("test_secrets.py::test_the_key_comes_to_light_nowhere[compressed-sync]",),
+        ("test_secrets.py::test_check_07_the_key_comes_to_light_nowhere[compressed-sync]",),
     ),
 )
 

@@ -370,7 +370,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("url", "why"), REFUSED, ids=[url[:40] for url, _ in REFUSED])
-def test_a_model_may_not_name_it(url: str, why: str) -> None:
+def test_check_11_a_model_may_not_name_it(url: str, why: str) -> None:
     answer, sent = made(url)
     error = answer["error"]
     assert (sent, error["code"], error["charged"]) == ([], "invalid_request", "no")

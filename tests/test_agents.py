@@ -260,7 +260,7 @@ LOST = ["hang", "reset", "close", "garbage", "cut_reply", "empty_200", "error_50
 
 @pytest.mark.parametrize("handled", [True, False], ids=["handled", "raised"])
 @pytest.mark.parametrize("fault", [*LOST, "html_200"])
-def test_an_accepted_create_whose_answer_is_lost_is_adopted(sandbox, tools, run, fault, handled):
+def test_check_04_an_accepted_create_whose_answer_is_lost_is_adopted(sandbox, tools, run, fault, handled):
     # Waits half a second for a gateway that hangs.
     sandbox.script("create", fault, accept=True)
     settings = {"timeout": 0.5} if fault == "hang" else {}
@@ -341,7 +341,7 @@ def test_a_page_in_place_of_an_answer_is_looked_for_before_it_is_sent_again(sand
 
 
 @pytest.mark.parametrize("handled", [True, False], ids=["handled", "raised"])
-def test_a_retry_layer_around_a_tool_that_had_returned_pays_once(sandbox, tools, run, handled):
+def test_check_04_a_retry_layer_around_a_tool_that_had_returned_pays_once(sandbox, tools, run, handled):
     crash = Crash()
     own = tools(repeat="new", **({} if handled else {"handle_tool_error": False}))
     middleware = [ToolRetryMiddleware(initial_delay=0), Then(crash)]
@@ -361,7 +361,7 @@ POLICIES = {
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("shape", ["node", "ToolNode"])
-def test_a_node_that_crashes_after_the_create_pays_once(sandbox, tools, run, shape, policy):
+def test_check_04_a_node_that_crashes_after_the_create_pays_once(sandbox, tools, run, shape, policy):
     again, error = POLICIES[policy]
     crash = Crash(error)
     own = tools(repeat="new")
@@ -403,7 +403,7 @@ def test_a_retry_policy_finds_what_has_appeared_meanwhile(sandbox, tools, run):
 
 
 @pytest.mark.parametrize("shape", ["agent", "node", "subgraph"])
-def test_a_crash_after_the_create_and_a_resume_pay_once(sandbox, tools, run, shape):
+def test_check_04_a_crash_after_the_create_and_a_resume_pay_once(sandbox, tools, run, shape):
     crash = Crash()
 
     def build(own: list[BaseTool]) -> Build:
@@ -743,7 +743,7 @@ def test_a_rejected_create_sends_nothing(sandbox, tools, run, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_question_decided_in_several_ways_is_a_create_for_each_way(sandbox, tools, run, tmp_path, mode):
+def test_check_04_one_question_decided_in_several_ways_is_a_create_for_each_way(sandbox, tools, run, tmp_path, mode):
     run(reviewed(tools(), mode, [create()]), ASKED)
     asked, kept = tmp_path / "checkpoints.sqlite", tmp_path / "kept.sqlite"
     shutil.copy(asked, kept)
@@ -792,7 +792,7 @@ def test_two_calls_approved_and_edited_in_one_conversation_are_two(sandbox, tool
 
 
 @pytest.mark.parametrize("fault", ["slow", "reset"])
-def test_two_threads_at_one_checkpoint_pay_once(sandbox, tools, run, fault):
+def test_check_04_two_threads_at_one_checkpoint_pay_once(sandbox, tools, run, fault):
     run(agent(tools(), [create()], interrupt_before=["tools"]), ASKED)
     begun = threading.Barrier(2)
 
@@ -813,7 +813,7 @@ def test_two_threads_at_one_checkpoint_pay_once(sandbox, tools, run, fault):
 
 @killed
 @pytest.mark.parametrize("colour", COLOURS)
-def test_two_processes_at_one_checkpoint_pay_once(sandbox, tools, tmp_path, colour):
+def test_check_04_two_processes_at_one_checkpoint_pay_once(sandbox, tools, tmp_path, colour):
     run_sync(tmp_path / "checkpoints.sqlite", agent(tools(), [create()], interrupt_before=["tools"]), ASKED)
     sandbox.script("create", "slow", seconds=0.5)  # the loser begins well before the winner is answered
     lives = [Life(sandbox, tmp_path, colour) for _ in range(2)]
@@ -868,7 +868,7 @@ def test_one_prompt_twice_in_one_message_with_a_lost_answer_is_one_at_most(sandb
     assert codes == ({None} if accept else {"submission_unknown"})
 
 
-def test_one_prompt_twice_is_two_where_the_operator_says_so(sandbox, tools, run):
+def test_check_04_one_prompt_twice_is_two_where_the_operator_says_so(sandbox, tools, run):
     state = run(agent(tools(repeat="new"), [create(), create("call_1")]), ASKED)
     assert (sandbox.creates, posts(sandbox)) == (2, 2)
     assert {of(message) for message in answers(state)} == {(task_id, False) for task_id in tasks(sandbox)}
@@ -899,7 +899,7 @@ def test_two_calls_of_one_node_are_two_and_stay_two_when_it_is_run_again(sandbox
 # --- a model that asks again -------------------------------------------------------------------------------------
 
 
-def test_a_call_under_a_new_id_gets_the_task_that_is_rendering(sandbox, tools, run):
+def test_check_04_a_call_under_a_new_id_gets_the_task_that_is_rendering(sandbox, tools, run):
     state = run(agent(tools(), [create()], [create("call_1")], [create("call_2")]), ASKED)
     assert (sandbox.creates, posts(sandbox)) == (1, 1)
     (task_id,) = tasks(sandbox)
@@ -955,7 +955,7 @@ def test_a_call_in_a_later_turn_of_the_conversation_gets_the_task_that_is_render
 
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed"])
-def test_a_call_after_the_first_task_has_ended_is_a_new_one(sandbox, tools, run, ending):
+def test_check_04_a_call_after_the_first_task_has_ended_is_a_new_one(sandbox, tools, run, ending):
     if ending == "failed":
         sandbox.script("task", "failed")
     run(agent(tools(), [create()]), ASKED)

@@ -322,15 +322,15 @@ def test_the_gateway_says_when_to_look_again():
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        ("queued preprocessing pending submitted NOT_START SUBMITTED created", "queued"),
+        ("queued preprocessing pending submitted NOT_START SUBMITTED created NotStarted preparing starting", "queued"),
         ("running processing IN_PROGRESS in-progress generating", "running"),
-        ("succeeded success Completed finished", "succeeded"),
-        ("failed failure error FAILURE", "failed"),
-        ("cancelled canceled", "cancelled"),
+        ("succeeded success Completed complete finished", "succeeded"),
+        ("failed failure fail error FAILURE expired timeout", "failed"),
+        ("cancelled canceled deleted", "cancelled"),
         ("unknown rejected 成功 ok", "unknown"),
     ],
 )
-def test_status_words(words, status):
+def test_check_10_every_status_word_is_read(words, status):
     for word in words.split():
         assert status_of(f" {word} ") == status, word
 

@@ -254,7 +254,7 @@ def test_a_listener_may_be_a_coroutine(box: Sandbox) -> None:
     assert asyncio.run(main())
 
 
-def test_both_clients_send_the_same_bytes(box: Sandbox) -> None:
+def test_check_15_both_clients_send_the_same_bytes(box: Sandbox) -> None:
     sent: list[tuple[Any, ...]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -438,7 +438,7 @@ def test_a_task_may_be_invisible_for_a_while(drive: Drive, box: Sandbox) -> None
 
 
 @pytest.mark.parametrize("waiting", ["stuck", "hanging"])
-def test_a_wait_ends_within_a_second_of_its_deadline(drive: Drive, box: Sandbox, waiting: str) -> None:
+def test_check_10_a_wait_ends_within_a_second_of_its_deadline(drive: Drive, box: Sandbox, waiting: str) -> None:
     box.script("task", "stuck")
     task = drive(box.base_url, "create", VIDEO)
     if waiting == "hanging":
@@ -883,7 +883,7 @@ def measured(folder: Path, program: str) -> float:
     return median(float(run.stdout) for run in runs[1:])  # the first one compiles
 
 
-def test_importing_the_package_opens_and_loads_nothing(tmp_path: Path) -> None:
+def test_check_12_importing_the_package_opens_and_loads_nothing(tmp_path: Path) -> None:
     assert measured(tmp_path, "import sora_tools; print(seconds() - start)") < 0.015
     heavy = "{'langchain_core', 'httpx', 'pydantic', 'av', 'typer'}"
     program = f"import sora_tools, sys; print(sorted({heavy} & set(sys.modules)))"

@@ -77,7 +77,7 @@ def readme_programs() -> list[str]:
 
 
 @pytest.mark.parametrize("program", readme_programs(), ids=lambda program: program.splitlines()[0])
-def test_every_program_of_the_readme_runs(
+def test_check_14_every_program_of_the_readme_runs(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

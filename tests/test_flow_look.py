@@ -193,7 +193,7 @@ def test_the_key_of_an_unknown_fate_says_so(gateway: Gateway, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("given", ["", "../x", "a/b", "a%2e", ".", "..", "x" * 10_000, "a b", "任务", "a\n"])
-def test_an_id_that_could_leave_its_path_is_refused_unsent(gateway: Gateway, clock: Clock, given: str) -> None:
+def test_check_11_an_id_that_could_leave_its_path_is_refused_unsent(gateway: Gateway, clock: Clock, given: str) -> None:
     play = Play(clock, [], [page()])
     with pytest.raises(InvalidRequestError, match="task_id"):
         play.run(query(gateway, given))
@@ -226,7 +226,7 @@ def test_a_list_asks_for_what_was_asked(gateway: Gateway, clock: Clock) -> None:
 # --- waiting ----------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_looks_at_once_and_then_as_it_ages(gateway: Gateway, clock: Clock) -> None:
+def test_check_10_a_wait_looks_at_once_and_then_as_it_ages(gateway: Gateway, clock: Clock) -> None:
     start = clock.seconds
     play = Play(clock, [], news=[task()])
     with pytest.raises(WaitTimeoutError):
@@ -269,7 +269,7 @@ def test_a_wait_of_no_seconds_for_a_key_looks_for_it(gateway: Gateway, clock: Cl
     assert play.sent.count("GET") > lists
 
 
-def test_each_hint_of_the_gateway_holds_for_one_look(gateway: Gateway, clock: Clock) -> None:
+def test_check_10_each_hint_of_the_gateway_holds_for_one_look(gateway: Gateway, clock: Clock) -> None:
     start = clock.seconds
     news = [task(poll_after=5.0), task(poll_after=2.0), task(), task("succeeded")]
     play = Play(clock, [], news=news)

@@ -54,7 +54,7 @@ def test_errors_imports_nothing_of_ours() -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level > 0]
 
 
-def test_public_names_are_sorted_complete_and_there() -> None:
+def test_check_12_public_names_are_sorted_complete_and_there() -> None:
     assert sora_tools.__all__ == sorted(sora_tools.__all__)
     assert set(sora_tools.__all__) == {name for names in sora_tools._HOMES.values() for name in names}
     assert all(getattr(sora_tools, name).__name__ == name for name in sora_tools.__all__)

@@ -359,7 +359,7 @@ def sweep(quoting: Quoting, colour: str, folder: Path, log: Log) -> dict[str, se
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("surface", SURFACES)
-def test_the_key_comes_to_light_nowhere(surface: str, colour: str, tmp_path: Path, log: Log) -> None:
+def test_check_07_the_key_comes_to_light_nowhere(surface: str, colour: str, tmp_path: Path, log: Log) -> None:
     assert sweep(SURFACES[surface], colour, tmp_path, log) == {}
 
 
@@ -435,7 +435,7 @@ DUMPS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("dump", DUMPS)
 @pytest.mark.parametrize("kind", made())
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_no_dump_of_a_public_object_shows_the_key_or_the_operators_headers(kind: str, dump: str) -> None:
+def test_check_07_no_dump_of_a_public_object_shows_the_key_or_the_operators_headers(kind: str, dump: str) -> None:
     shown = repr(DUMPS[dump](made()[kind]))
     assert not pieces(shown)
     assert OPERATORS not in shown

@@ -99,7 +99,7 @@ def told(schema: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("convert", [openai, openai_strict, anthropic, gemini, ollama])
 @pytest.mark.parametrize("tool", [CREATE, QUERY], ids=lambda tool: tool.name)
-def test_every_converter_carries_the_whole_schema(tool, convert):
+def test_check_02_every_converter_carries_the_whole_schema(tool, convert):
     converted = told(convert(tool))
     assert converted == told(tool.tool_call_schema.model_json_schema())
     every = [*converted.values(), *(inner for outer in converted.values() for inner in outer["members"].values())]
@@ -120,7 +120,7 @@ def test_the_model_is_shown_what_it_may_decide_and_nothing_else():
 
 
 @pytest.mark.parametrize("schema", [CREATE.tool_call_schema, QUERY.tool_call_schema, CreateVideoArgs, QueryVideoArgs])
-def test_no_keyword_that_a_provider_refuses(schema):
+def test_check_02_no_keyword_that_a_provider_refuses(schema):
     def keywords(node: Any) -> set[str]:
         if isinstance(node, list):
             return set().union(*map(keywords, node))
@@ -225,13 +225,13 @@ def test_the_pages_example_is_sent_as_it_stands():
 
 
 @pytest.mark.parametrize("value", [640, "640", 640.0, "640.0", " 640 "], ids=repr)
-def test_numbers_in_any_spelling(value):
+def test_check_02_numbers_in_any_spelling(value):
     assert body(width=value)["width"] == 640
 
 
 @pytest.mark.parametrize("value", [None, "", "null"], ids=repr)
 @pytest.mark.parametrize("name", sorted(SHOWN - {"prompt"} | {"type", "style", "model"}))
-def test_empty_means_absent(name, value):
+def test_check_02_empty_means_absent(name, value):
     assert body(**{name: value}) == body()
 
 
@@ -317,7 +317,7 @@ def test_strict_mode_sends_every_member():
         ({"prompt": "fly", "width": 0, "height": "tall"}, "height: 'tall' was given"),
     ],
 )
-def test_a_broken_rule_names_field_value_and_remedy(arguments, said):
+def test_check_02_a_broken_rule_names_field_value_and_remedy(arguments, said):
     assert said in refusal(CREATE, **arguments)
 
 

@@ -68,6 +68,7 @@ FATES = {
     "401": (httpx.Response(401, json={"error": {"message": "Incorrect API key"}}), "authentication", "no", 1),
     "moderation": (httpx.Response(400, json=REFUSED), "invalid_request", "no", 1),
     "429": (LIMITED, "busy", "no", 3),
+    "503": (httpx.Response(503, headers={"retry-after": "0"}, json={"error": {"message": "later"}}), "busy", "no", 3),
     "500": (httpx.Response(500, json={"error": {"message": "boom"}}), "submission_unknown", "unknown", 1),
     "html": (httpx.Response(200, html=PAGE), "submission_unknown", "unknown", 3),
     "404": (httpx.Response(404, html="404 page not found"), "endpoint_unavailable", "no", 3),
@@ -80,7 +81,7 @@ FATES = {
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
+def test_check_03_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
     answer, code, charged, sends = FATES[fate]
     gateway = FakeGateway(answer)
     with SoraToolkit(**gateway.settings()) as toolkit:
@@ -267,7 +268,7 @@ def test_a_folder_that_cannot_be_made_is_still_finished(invoke, tmp_path):
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "succeeded", "failed", "cancelled", "grilling"])
-def test_artifacts_are_plain_json(invoke, status):
+def test_check_08_artifacts_are_plain_json(invoke, status):
     message = looked(invoke, FakeGateway(tasks=[task(status, title="逃跑\u2028\ud800")]))
     assert json.loads(json.dumps(message.artifact)) == message.artifact
     assert (message.artifact["type"], message.artifact["version"]) == ("sora_video", 1)
@@ -360,7 +361,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize("arguments", ASKED, ids=["plain", "numbers", "image", "storyboard", "remix"])
-def test_both_colours_send_the_same_bytes(arguments):
+def test_check_15_both_colours_send_the_same_bytes(arguments):
     gateway = FakeGateway()
     with SoraToolkit(**gateway.settings()) as toolkit:
         create, _ = toolkit.get_tools()
@@ -398,7 +399,7 @@ def test_another_model_is_refused(invoke):
     assert not gateway.sent
 
 
-def test_one_tool_serves_loop_after_loop():
+def test_check_09_one_tool_serves_loop_after_loop():
     gateway = FakeGateway(tasks=[task()])
     with SoraToolkit(**gateway.settings(), max_wait=1) as toolkit:
         _, query = toolkit.get_tools()
@@ -406,7 +407,7 @@ def test_one_tool_serves_loop_after_loop():
             assert json.loads(asyncio.run(query.ainvoke({"task_id": "task_1"})))["status"] == "succeeded"
 
 
-async def test_fifty_at_once_share_their_looks():
+async def test_check_09_fifty_at_once_share_their_looks():
     gateway = FakeGateway(tasks=[task(task_id=f"task_{number}") for number in range(50)])
     async with SoraToolkit(**gateway.settings(), max_wait=1) as toolkit:
         _, query = toolkit.get_tools()
@@ -415,7 +416,7 @@ async def test_fifty_at_once_share_their_looks():
     assert len(gateway.requests) < 10
 
 
-async def test_fifty_creates_at_once_are_fifty():
+async def test_check_09_fifty_creates_at_once_are_fifty():
     gateway = FakeGateway()
     async with SoraToolkit(**gateway.settings()) as toolkit:
         create, _ = toolkit.get_tools()

@@ -484,7 +484,7 @@ def test_retry_after(given, seconds):
         ({"openai-poll-after-ms": "inf", "retry-after": "9"}, 9.0),
     ],
 )
-def test_poll_after(headers, seconds):
+def test_check_10_poll_after(headers, seconds):
     assert poll_after(headers) == seconds
 
 

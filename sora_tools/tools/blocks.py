@@ -41,8 +41,9 @@ def content_blocks(
 ) -> list[Block]:
     """A task as the content of a ``HumanMessage``: what it is in words, its videos, and frames of them.
 
-    Frames are what most models can look at; Gemini takes the video too. The blocks are LangChain's standard ones
-    (``langchain_core.messages.content``) as plain dicts.
+    Words and frames suit every provider that LangChain has for models that see. A video suits Gemini alone, inline;
+    where it is named by its address, LangChain's converter fetches it. The others refuse a message with one in it. The
+    blocks are LangChain's standard ones (``langchain_core.messages.content``) as plain dicts.
 
     Args:
         task: A task, the ``artifact`` of a tool's answer, or the ``"task"`` within one.
