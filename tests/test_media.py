@@ -133,65 +133,7 @@ def test_impossible_sheets_are_refused(tmp_path, wrong):
         contact_sheet(write_video(tmp_path / "v.mp4", 2), tmp_path / "s.png", **wrong)
 
 
-# What is no video
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"<html><body>not ready</body></html>" * 40,
-        b"\x00\x00\x00\x20ftypisom",
-        b"\x89PNG\r\n\x1a\n" + bytes(100),
-    ],
-    ids=["empty", "html", "head alone", "image"],
-)
-@pytest.mark.parametrize("look", [probe, lambda video: contact_sheet(video, video.with_suffix(".png"))])
-def test_a_file_that_is_no_video_is_named(tmp_path, data, look):
-    (tmp_path / "fake.mp4").write_bytes(data)
-    with pytest.raises(ValueError, match=r"fake\.mp4: (not a video that can be read|no video in this file)"):
-        look(tmp_path / "fake.mp4")
-    assert [path.name for path in tmp_path.iterdir()] == ["fake.mp4"]
-
-
-def test_sound_alone_is_no_video(tmp_path):
-    with av.open(str(tmp_path / "fake.mp4"), "w") as container:
-        stream = container.add_stream("aac", 44100)
-        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
-        silence.sample_rate = 44100
-        silence.planes[0].update(bytes(silence.planes[0].buffer_size))
-        container.mux(stream.encode(silence))
-        container.mux(stream.encode())
-    with pytest.raises(ValueError, match=r"fake\.mp4: no video in this file"):
-        probe(tmp_path / "fake.mp4")
-
-
-def test_a_playlist_in_disguise_opens_no_other_file(tmp_path):
-    real = write_video(tmp_path / "real.mp4", 3)
-    for text in (
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:{real}\n#EXT-X-ENDLIST\n",
-        f"ffconcat version 1.0\nfile '{real}'\n",
-    ):
-        (tmp_path / "fake.mp4").write_text(text)
-        with pytest.raises(ValueError, match=r"fake\.mp4: not a video"):
-            probe(tmp_path / "fake.mp4")
-
-
-def test_pictures_that_cannot_be_decoded_are_told_apart_from_their_index(tmp_path):
-    video = write_video(tmp_path / "v.mp4", 12)
-    data = bytearray(video.read_bytes())
-    start = data.index(b"mdat") + 4
-    size = int.from_bytes(data[start - 8 : start - 4], "big") - 8
-    data[start : start + size] = bytes(size)
-    video.write_bytes(data)
-    with pytest.raises(ValueError, match=r"v\.mp4: "):
-        contact_sheet(video, tmp_path / "s.png")
-    assert not (tmp_path / "s.png").exists()
-
-
-def test_a_missing_file_is_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        probe(tmp_path / "nowhere.mp4")
+# Names and extras
 
 
 def test_names_with_colons_percents_and_spaces_are_only_names(tmp_path):

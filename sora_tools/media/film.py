@@ -28,8 +28,13 @@ from .files import reading, whole
 from .video import pictures
 
 _TICKS = 90_000  # a second, in what is encoded anew: every usual rate is a whole number of them
-_FROM_RGB = 6  # the colours (SMPTE 170M) that pictures without any of their own are written in
-_ENCODER = {"preset": "fast", "crf": "16"}  # nothing is seen to be lost
+_RGB = 0  # among the ways to write colours down
+_FROM_RGB = ColorRange.MPEG, 6, 2, 2  # SMPTE 170M: how pictures are written that came in other colours than one
+_ENCODER = {
+    "preset": "veryfast",
+    "crf": "16",  # nothing is seen to be lost
+    "bf": "0",  # with frames out of order an MP4 cannot say how long each one is shown where rates differ
+}
 _RATE, _LAYOUT, _SAMPLE_BYTES = 48_000, "stereo", 4
 _JITTER = _RATE // 200  # samples that a time may be off by because its file counts coarsely
 
@@ -83,6 +88,7 @@ class _Clip:
     likeness: tuple[Any, ...] | None
     lead: Fraction
     tail: Fraction
+    colours: tuple[int, int, int, int]
     sounds: bool
 
 
@@ -97,19 +103,23 @@ def _examined(path: Path) -> _Clip:
     with reading(path) as container:
         stream = container.streams.video[0]
         codec, base, rate = stream.codec_context, stream.time_base or Fraction(1), stream.average_rate or Fraction(30)
-        count, end, lead, tail = 0, 0, None, start
-        untouched = codec.name == "h264" and "mp4" in container.format.name and codec.extradata is not None
+        count, last, lead, tail = 0, (start, 0), None, start
+        untouched = codec.name == "h264" and "mp4" in container.format.name
         for packet in container.demux(stream):
             if not packet.size:
                 continue
             count += 1
             if packet.pts is None or packet.dts is None or packet.is_discard:
                 untouched = False
+            elif count == 1 and untouched:
+                untouched = _starts_over(bytes(packet))
             if packet.pts is not None and not packet.is_discard:
-                end = max(end, packet.pts + (packet.duration or int(1 / rate / base)))
+                last = max(last, (packet.pts, packet.duration or int(1 / rate / base)))
             if packet.dts is not None:
                 lead, tail = packet.dts if lead is None else lead, packet.dts
-        shared = codec.extradata, base, stream.sample_aspect_ratio, *_colours(codec)
+        end = sum(last)
+        colours = codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc
+        shared = codec.extradata, base, stream.sample_aspect_ratio, *colours
         return _Clip(
             path=path,
             size=(codec.width, codec.height),
@@ -118,18 +128,22 @@ def _examined(path: Path) -> _Clip:
             likeness=shared if untouched and count == shown else None,
             lead=((lead or 0) - start) * base,
             tail=(tail - end) * base,
+            colours=colours,
             sounds=bool(container.streams.audio),
         )
 
 
-def _colours(codec: av.VideoCodecContext) -> tuple[int, ...]:
-    return codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc
+def _starts_over(data: bytes) -> bool:
+    """Whether nothing in or after a packet of H.264, as it lies in an MP4, builds on what was before it.
 
-
-def _follow_on(clips: Sequence[_Clip]) -> bool:
-    """Whether the pictures can be copied: one description for all, and no decoding time before the one before it."""
-    alike = clips[0].likeness is not None and all(clip.likeness == clips[0].likeness for clip in clips)
-    return alike and all(one.tail < other.lead for one, other in pairwise(clips))
+    A key frame alone does not say so: some let frames after them look back, and would find the clip before.
+    """
+    place = 0
+    while place + 4 < len(data):
+        if data[place + 4] & 31 == 5:  # a slice of an IDR picture
+            return True
+        place += 4 + int.from_bytes(data[place : place + 4])
+    return False
 
 
 @contextmanager
@@ -142,28 +156,24 @@ def _writing(file: Path, film: Path) -> Iterator[OutputContainer]:
 
 
 def _write(container: OutputContainer, clips: Sequence[_Clip]) -> None:
-    copied = _follow_on(clips)
-    stream = _copy(container, clips[0]) if copied else _encoder(container, clips[0])
-    sound = _Sound(container) if any(clip.sounds for clip in clips) else None
+    seen = _Pictures(container, clips)
+    heard = _Sound(container) if any(clip.sounds for clip in clips) else None
     end = Fraction(0)
     for clip in clips:
         shift = end - clip.start
         end += clip.duration
-        for part in _contents(clip, packets=copied, sound=sound is not None):
-            if isinstance(part, av.AudioFrame):
-                if sound is not None:
-                    sound.play(part, shift, until=end)
-                continue
-            seconds = _shift(part, shift)
-            container.mux(_packets(stream, part))
-            if sound is not None and not clip.sounds:
-                sound.rest(until=seconds)  # as pictures come, or the file would hold one after the other
-        if sound is not None:
-            sound.rest(until=end)
-    if not copied:
-        container.mux(stream.encode())
-    if sound is not None:
-        sound.end()
+        for part in _contents(clip, packets=seen.copied, sound=heard is not None):
+            if not isinstance(part, av.AudioFrame):
+                place = seen.show(part, shift)
+                if heard is not None and not clip.sounds:
+                    heard.rest(until=place)  # as pictures come, or one would lie behind the other in the file
+            elif heard is not None:
+                heard.play(part, shift, until=end)
+        if heard is not None:
+            heard.rest(until=end)
+    seen.end(end)
+    if heard is not None:
+        heard.end()
 
 
 def _contents(clip: _Clip, *, packets: bool, sound: bool) -> Iterator[_Picture | av.AudioFrame]:
@@ -183,53 +193,67 @@ def _contents(clip: _Clip, *, packets: bool, sound: bool) -> Iterator[_Picture |
                     yield frame
                 elif isinstance(frame, av.AudioFrame):
                     yield from resampler.resample(frame)
-        if not resampler.is_passthrough:
-            yield from resampler.resample(None)
+        yield from filter(None, resampler.resample(None))  # one with nothing to do hands the None back
 
 
-def _shift(part: _Picture, by: Fraction) -> Fraction:
-    """Move a picture to its place in the film, and say where that is. Its times are known: the clip was examined."""
-    pts, base = part.pts or 0, part.time_base or Fraction(1)
-    if isinstance(part, av.Packet):
-        part.pts, part.dts = pts + int(by / base), (part.dts or 0) + int(by / base)
-    else:
-        part.pts, part.time_base = round((pts * base + by) * _TICKS), Fraction(1, _TICKS)
-    return pts * base + by
+class _Pictures:
+    """The film's pictures: copied where one description fits all clips and their times follow on, else encoded."""
 
+    def __init__(self, container: OutputContainer, clips: Sequence[_Clip]) -> None:
+        first = clips[0]
+        self._container = container
+        self.copied = (
+            first.likeness is not None
+            and all(clip.likeness == first.likeness for clip in clips)
+            and all(one.tail < other.lead for one, other in pairwise(clips))
+        )
+        self._repainted = (
+            any(clip.colours != first.colours for clip in clips)
+            or first.colours[0] == ColorRange.JPEG
+            or first.colours[1] == _RGB
+        )
+        with reading(first.path) as source:
+            model = source.streams.video[0]
+            self._stream = (
+                container.add_stream_from_template(model, opaque=True) if self.copied else self._encoder(model, first)
+            )
 
-def _packets(stream: VideoStream, part: _Picture) -> list[Packet[Any]]:
-    if isinstance(part, av.Packet):
-        part.stream = stream
-        return [part]
-    part.pict_type = PictureType.NONE  # else the encoder would put key frames where they were
-    return stream.encode(_in_colours(part, stream))
+    def show(self, part: _Picture, shift: Fraction) -> Fraction:
+        """Add a picture, or the packet that holds one, moved by ``shift``, and say where in the film it is."""
+        pts, base = part.pts or 0, part.time_base or Fraction(1)  # both are there: the clip was examined
+        place = pts * base + shift
+        if isinstance(part, av.Packet):
+            ticks = int(shift / base)
+            part.pts, part.dts, part.stream = pts + ticks, (part.dts or 0) + ticks, self._stream
+            self._container.mux(part)
+            return place
+        picture = part
+        if self._repainted:
+            picture = av.VideoFrame.from_image(part.to_image())  # type: ignore[no-untyped-call]  # av's stubs
+        picture.pts, picture.time_base = round(place * _TICKS), Fraction(1, _TICKS)
+        picture.pict_type = PictureType.NONE  # else the encoder would put key frames where they were
+        self._container.mux(self._stream.encode(picture))
+        return place
 
+    def end(self, until: Fraction) -> None:
+        """Write what the encoder still holds; the last picture is shown up to the end."""
+        if self.copied:
+            return
+        for packet in self._stream.encode():
+            if packet.pts is not None and packet.time_base is not None:
+                packet.duration = round(until / packet.time_base) - packet.pts
+            self._container.mux(packet)
 
-def _copy(container: OutputContainer, clip: _Clip) -> VideoStream:
-    with reading(clip.path) as source:
-        return container.add_stream_from_template(source.streams.video[0], opaque=True)
-
-
-def _encoder(container: OutputContainer, clip: _Clip) -> VideoStream:
-    with reading(clip.path) as source:
-        model = source.streams.video[0]
-        stream = container.add_stream("libx264", model.average_rate, options=_ENCODER)
-        stream.width, stream.height = clip.size
-        stream.pix_fmt = "yuv420p" if clip.size[0] % 2 == clip.size[1] % 2 == 0 else "yuv444p"
-        stream.sample_aspect_ratio = model.sample_aspect_ratio
+    def _encoder(self, model: VideoStream, first: _Clip) -> VideoStream:
+        stream = self._container.add_stream("libx264", model.average_rate, options=_ENCODER)
+        stream.width, stream.height = first.size
+        stream.pix_fmt = "yuv420p" if first.size[0] % 2 == first.size[1] % 2 == 0 else "yuv444p"
+        if model.sample_aspect_ratio is not None:
+            stream.sample_aspect_ratio = model.sample_aspect_ratio
         codec, codec.time_base = stream.codec_context, Fraction(1, _TICKS)
-        codec.color_range, codec.colorspace = ColorRange.MPEG, model.codec_context.colorspace or _FROM_RGB
-        codec.color_primaries, codec.color_trc = model.codec_context.color_primaries, model.codec_context.color_trc
-    return stream
-
-
-def _in_colours(picture: av.VideoFrame, stream: VideoStream) -> av.VideoFrame:
-    """The picture as the film writes colours down, which is as the first clip does."""
-    space = stream.codec_context.colorspace
-    if picture.colorspace == space and picture.color_range != ColorRange.JPEG:
-        return picture
-    seen = picture.reformat(format="rgb24", src_color_range=picture.color_range)
-    return seen.reformat(format=stream.pix_fmt, dst_colorspace=space, dst_color_range=ColorRange.MPEG)
+        colours = _FROM_RGB if self._repainted else first.colours
+        codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc = colours
+        return stream
 
 
 class _Sound:

@@ -6,6 +6,7 @@ import base64
 import os
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -34,21 +35,14 @@ def frame(video: str | os.PathLike[str], index: int = 0) -> Image.Image:
         ValueError: The file is no video, or is damaged before the frame. From the end, any damage counts.
         OSError: It cannot be opened.
     """
-    count = 0
-    if index >= 0:
-        for count, picture in enumerate(pictures(video), 1):
-            if count > index:
-                return _shown(picture)
+    if index < 0:
+        found = [image for _, image in picked(video, lambda n_frames: {n_frames + index}, _shown)]
     else:
-
-        def plan(n_frames: int) -> set[int]:
-            nonlocal count
-            count = n_frames
-            return {n_frames + index}
-
-        if found := picked(video, plan, _shown):
-            return found[0][1]
-    raise IndexError(f"{video}: no frame {index}; it has {count}, 0 to {count - 1} or -{count} to -1")
+        found = [_shown(picture) for picture in islice(pictures(video), index, index + 1)]
+    if not found:
+        count = sum(1 for _ in pictures(video))
+        raise IndexError(f"{video}: no frame {index}; it has {count}, 0 to {count - 1} or -{count} to -1")
+    return found[0]
 
 
 def frames(video: str | os.PathLike[str], count: int) -> list[Image.Image]:
@@ -145,9 +139,7 @@ def _opened(image: Image.Image | bytes | str | os.PathLike[str]) -> Image.Image:
         with Image.open(BytesIO(data)) as picture:
             return _plain(picture)
     except Exception as error:  # broken bytes make decoders raise anything from OSError to struct.error
-        raise ValueError(
-            f"{name}: not an image that can be read ({error}); frame() takes one out of a video"
-        ) from error
+        raise ValueError(f"{name}: not an image that can be read; frame() takes one out of a video") from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:

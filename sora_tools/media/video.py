@@ -57,18 +57,19 @@ def probe(video: str | os.PathLike[str]) -> VideoInfo:
 
 def _measured(container: InputContainer) -> VideoInfo:
     stream = container.streams.video[0]
-    count, start, end = 0, None, 0
+    count, start, last = 0, None, (0, 0)
     for packet in container.demux(stream):
         if packet.size and not packet.is_discard:
             count += 1
             if packet.pts is not None:
                 start = packet.pts if start is None else min(start, packet.pts)
-                end = max(end, packet.pts + (packet.duration or 0))
-    if not count:
-        raise ValueError(f"{container.name.removeprefix('file:')}: a video without a single frame")
-    lasts = float((end - start) * stream.time_base) if start is not None and stream.time_base else 0.0
-    fps = float(stream.average_rate or 0) or (count / lasts if lasts else 0.0)
+                last = max(last, (packet.pts, packet.duration or 0))
     codec = stream.codec_context
+    if not count or not codec.width or not codec.height:
+        lacking = "its size cannot be read" if count else "a video without a single frame"
+        raise ValueError(f"{container.name.removeprefix('file:')}: {lacking}")
+    lasts = float((sum(last) - start) * stream.time_base) if start is not None and stream.time_base else 0.0
+    fps = float(stream.average_rate or 0) or (count / lasts if lasts else 0.0)
     return VideoInfo(codec.width, codec.height, count, fps, lasts or (count / fps if fps else 0.0), codec.name)
 
 
@@ -86,7 +87,7 @@ def pictures(video: str | os.PathLike[str], *, damaged: bool = False) -> Iterato
     shown, reason = 0, ""
     with reading(video) as container:
         try:
-            for picture in _decoded(container):
+            for picture in _decoded(container, damaged=damaged):
                 if picture.is_corrupt:
                     reason = "parts of the picture are missing"
                     break
@@ -102,12 +103,14 @@ def pictures(video: str | os.PathLike[str], *, damaged: bool = False) -> Iterato
         )
 
 
-def _decoded(container: InputContainer) -> Iterator[av.VideoFrame]:
+def _decoded(container: InputContainer, *, damaged: bool) -> Iterator[av.VideoFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     cut = False
     for packet in container.demux():  # all tracks: the file may end within another one's packet
         cut = cut or packet.is_corrupt
+        if cut and not damaged:
+            break  # what the decoder still holds may lack the frames between
         if packet.stream is stream and not (cut and packet.size):  # the empty one at the end empties the decoder
             yield from stream.codec_context.decode(packet)
     if cut:
@@ -133,8 +136,9 @@ def picked(
         ValueError: As for :func:`pictures`.
         OSError: The file cannot be opened.
     """
+    found: list[tuple[float, Image.Image]] = []
     planned = probe(video).n_frames
-    while True:
+    for _ in range(2):  # once more where some of what is in the file is never shown
         wanted, start, count = frozenset(plan(planned)), 0.0, 0
         found = []
         for index, picture in enumerate(pictures(video, damaged=damaged)):
@@ -143,8 +147,9 @@ def picked(
             if index in wanted:
                 found.append(((picture.time or 0.0) - start, shown(picture)))
         if count == planned:
-            return found
-        planned = count  # some formats hold frames that are never shown
+            break
+        planned = count
+    return found
 
 
 def spread(count: int) -> Callable[[int], Collection[int]]:
