@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
@@ -30,7 +31,7 @@ def price(request: VideoRequest) -> Price:
 with gateway(), SoraToolkit(price=price, download_dir="videos") as toolkit:
     ask_first = HumanInTheLoopMiddleware(interrupt_on=video_approval(price=price, ask_above=Decimal("0.20")))
     agent: Any = create_agent(chat_model(), toolkit.get_tools(), middleware=[ask_first], checkpointer=InMemorySaver())
-    thread = {"configurable": {"thread_id": "chat-1"}}
+    thread = {"configurable": {"thread_id": str(uuid4())}}  # one for each conversation
     answer = agent.invoke({"messages": [HumanMessage(prompt)]}, thread)
     while interrupts := answer.get("__interrupt__"):
         decisions = []

@@ -34,7 +34,7 @@ async def main() -> None:
         generate = RunnableLambda(sora.generate, afunc=AsyncSora.sharing(sora).generate)
         small = generate.bind(width=480, height=270, n_frames=60, directory="videos")
         chain = write | model | StrOutputParser() | small
-        tasks = await chain.abatch([{"idea": idea} for idea in ideas], {"max_concurrency": 2})
+        tasks = await chain.abatch([{"idea": idea} for idea in ideas], config={"max_concurrency": 2})
     for idea, task in zip(ideas, tasks, strict=True):
         print(f"{idea}: {task.generations[0].file}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 from langchain.agents import create_agent
 from langchain.messages import AIMessage, HumanMessage
@@ -18,7 +19,7 @@ from sora_tools.demo import chat_model, gateway
 
 with suppress(EOFError), gateway(), SoraToolkit(max_wait=40, download_dir="videos") as toolkit:
     agent: Any = create_agent(chat_model(), toolkit.get_tools(), checkpointer=InMemorySaver())
-    thread = {"configurable": {"thread_id": "chat-1"}}
+    thread = {"configurable": {"thread_id": str(uuid4())}}  # one for each conversation
     while said := input("\nyou    "):
         question = {"messages": [HumanMessage(said)]}
         talks = False

@@ -36,7 +36,7 @@ write: Any = chat_model(scripted).with_structured_output(Shots)
 
 clips: list[Path] = []
 with gateway(), Sora() as sora:
-    for prompt in write.invoke(story).prompts:
+    for prompt in write.invoke(story).prompts[:3]:  # each one is paid for
         opening = [{"url": data_url(frame(clips[-1], -1))}] if clips else []
         task = sora.generate(prompt, inpaint_items=opening, width=480, height=270, n_frames=60, directory="videos")
         clips += [generation.file for generation in task.generations if generation.file]

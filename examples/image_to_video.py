@@ -9,8 +9,6 @@ SORA_API_KEY for a gateway of your own, and MODEL (for example "openai:gpt-5") f
 from __future__ import annotations
 
 import sys
-from base64 import b64encode
-from io import BytesIO
 
 from langchain.messages import AIMessage, ToolMessage
 from langchain.tools import tool
@@ -19,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from sora_tools import InpaintItem, Sora, VideoRequest
 from sora_tools.demo import chat_model, gateway
+from sora_tools.media import data_url
 
 prompt = " ".join(sys.argv[1:]) or "The sun rises over a calm sea"
 
@@ -26,10 +25,9 @@ prompt = " ".join(sys.argv[1:]) or "The sun rises over a calm sea"
 @tool(response_format="content_and_artifact")
 def draw_sun(sky: str, sun: str) -> tuple[str, str]:
     """Draw a sun in the sky. Both colours as "#rrggbb"."""
-    image, file = Image.new("RGB", (480, 270), sky), BytesIO()
+    image = Image.new("RGB", (480, 270), sky)
     ImageDraw.Draw(image).circle((240, 135), 60, fill=sun)
-    image.save(file, "PNG")
-    return "The picture is drawn.", f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return "The picture is drawn.", data_url(image)
 
 
 def request(picture: ToolMessage) -> VideoRequest:

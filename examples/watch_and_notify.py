@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import Any
+from uuid import uuid4
 
 from langchain.agents import create_agent
 from langchain.messages import AIMessage, HumanMessage
@@ -20,8 +21,7 @@ from sora_tools.demo import chat_model, gateway
 from sora_tools.events import GivenUp, Seen, described
 
 INSTRUCTIONS = "Start the video, then end your turn: you are told when it has ended. Only then look at it."
-THREAD: Any = {"configurable": {"thread_id": "one conversation"}}
-prompt = " ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"
+THREAD: Any = {"configurable": {"thread_id": str(uuid4())}}
 
 
 def scripted(messages: list[Any]) -> Any:
@@ -29,8 +29,8 @@ def scripted(messages: list[Any]) -> Any:
     last = messages[-1]
     if last.name == "create_video":
         return "It is rendering. I will tell you when it is ready."
-    if last.text.startswith("Video "):
-        looked = {"task_id": last.text.split()[1]}
+    if last.text.startswith("News of "):
+        looked = {"task_id": last.text.split()[2].removesuffix(":")}
         return AIMessage("", tool_calls=[{"name": "query_video", "args": looked, "id": "call_2"}])
     return None  # what it says by default
 
@@ -42,7 +42,7 @@ async def turn(agent: Any, message: HumanMessage) -> list[str]:
     return [answer.artifact["task"]["task_id"] for answer in said if getattr(answer, "artifact", None)]
 
 
-async def main() -> None:
+async def main(prompt: str) -> None:
     """The user's turn, and one for each video that has ended since."""
     with gateway():
         async with SoraToolkit(download_dir="videos") as toolkit:
@@ -53,8 +53,8 @@ async def main() -> None:
                 told = described(event)
                 print(f"video    {told['message']}")
                 if isinstance(event, GivenUp) or (isinstance(event, Seen) and event.task.ended):
-                    notice = HumanMessage(f"Video {told['task_id']} has ended: {told['message']}")
+                    notice = HumanMessage(f"News of {told['task_id']}: {told['message']}")
                     await turn(agent, add_notification_metadata(notice, source="sora_tools"))
 
 
-asyncio.run(main())
+asyncio.run(main(" ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"))

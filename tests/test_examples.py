@@ -330,7 +330,7 @@ def test_watch_and_notify_posts_the_notice_when_the_video_is_ready(gateway: Sand
     assert lines[2].startswith("posted   A paper boat")
     assert lines[3] == "agent    It is rendering. I will tell you when it is ready."
     assert "video    succeeded" in lines[4:-2]
-    assert lines[-2] == f"posted   Video {gateway.world.tasks[0].task_id} has ended: succeeded"
+    assert lines[-2] == f"posted   News of {gateway.world.tasks[0].task_id}: succeeded"
     assert lines[-1] == "agent    Your video is ready."
 
 
@@ -339,7 +339,7 @@ def test_watch_and_notify_posts_that_it_failed_too(gateway: Sandbox, tmp_path: P
     gateway.script("task", "moderation_output")
     lines = run("watch_and_notify", folder=tmp_path, sandbox=gateway).splitlines()
     assert gateway.creates == 1
-    assert lines[-2].endswith("has ended: failed")
+    assert lines[-2] == f"posted   News of {gateway.world.tasks[0].task_id}: failed"
     assert lines[-1].startswith("agent    There is no video: ")
     assert not (tmp_path / "videos").exists()
 
