@@ -479,7 +479,7 @@ FIELDS = st.sampled_from(
 def test_no_body_is_too_strange_to_be_answered(path, good, fields):
     world = World(by_id=True)
     body = json.dumps({**good, **fields}).encode()
-    world.opening("POST", path, headers=KEY, body=body)
+    world.pictures("POST", path, headers=KEY, body=body)
     answer = world.receive("POST", path, headers=KEY, body=body)
     assert answer.status in {200, 400, 404}
     for seen in LOOK.values() if world.tasks else ():
@@ -492,7 +492,7 @@ def test_no_form_is_too_strange_to_be_answered(body, boundary):
     for kind in (f"multipart/form-data; boundary={boundary}", "multipart/form-data; boundary=b"):
         headers = {**KEY, "content-type": kind}
         world = World()
-        world.opening("POST", "/v1/videos", headers=headers, body=b"--b\r\n" + body)
+        world.pictures("POST", "/v1/videos", headers=headers, body=b"--b\r\n" + body)
         assert world.receive("POST", "/v1/videos", headers=headers, body=b"--b\r\n" + body).status == 400
 
 

@@ -316,7 +316,7 @@ def test_the_thumbnail_is_content_too_and_other_variants_are_not(http):
     url = f"{VIDEOS}/{made(http)}/content"
     reply = http.get(url, params={"variant": "thumbnail"})
     assert (reply.headers["content-type"], reply.content[:4]) == ("image/png", b"\x89PNG")
-    refused = http.get(url, params={"variant": "spritesheet"})
+    refused = http.get(url, params={"variant": "gif"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "variant")
 
 

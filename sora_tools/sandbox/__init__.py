@@ -27,6 +27,12 @@ whose model makes no videos, and returns the assistant's message.
 A task takes 6 seconds at speed 1: queued for the first sixth, preprocessing up to a quarter, then running.
 `Sandbox(render=False)` makes a video when it is first downloaded instead of before the task succeeds.
 
+A video can be made of others, and shows that it is. A remix (a source in `sdedit` or `inpaint_items`, or
+`POST /v1/videos/{id}/remix`) lies over its source, which fades from `amount` 1 to 8; a blend passes from the first
+source into the second, or from one alone into the prompt's scene; an image item shows at its `frame_index`, and an item
+that names a generation likewise. Sources are fitted to cover; the last frame of a shorter one stays. A generation that
+is unknown, or has no video, is refused. Thumbnail and spritesheet are pictures of the video itself.
+
 What goes wrong is data: `faults.FAULTS` lists what can befall `create`, `list`, `look` (by-id), `download`, `delete`
 and `models` requests of any format with the options of each, `faults.FORMAT_FAULTS` what is one format's own,
 `faults.ENDINGS` how a `task` can end. Every fault takes `times` (None: until `clear()`), `headers` to add to the

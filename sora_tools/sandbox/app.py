@@ -26,8 +26,10 @@ from . import pictures
 from .messages import Answer
 from .orders import MAX_BODY
 from .studio import Studio
+from .tasks import Generation
 from .world import World
 
+MEDIA_TYPES = {"mp4": "video/mp4", "png": "image/png", "jpg": "image/jpeg"}
 LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """Socket option: on close drop what is unsent and send RST."""
 
@@ -52,14 +54,14 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         path, headers, body = scope["path"], dict(request.headers), await _body(request)
-        field, source = self._world.opening(request.method, path, headers=headers, body=body)
+        named = self._world.pictures(request.method, path, headers=headers, body=body)
         answer = self._world.receive(
             request.method,
             path,
             query=dict(request.query_params),
             headers=headers,
             body=body,
-            picture=await pictures.read(source, field),
+            pictures={source: await pictures.read(source) for source in named},
         )
         transport: asyncio.Transport = scope["state"]["transport"]
         gone = answer.after != 0.0 and not await self._pause(receive, answer.after)
@@ -104,14 +106,14 @@ class Gateway:
         task = next((task for task in self._world.tasks if generation_id in task.generation_ids), None)
         if task is None:
             return Response(status_code=404)
-        make = self._studio.video if kind == "mp4" else self._studio.thumbnail
+        made = Generation(task, task.generation_ids.index(generation_id))
         try:
-            path = await asyncio.wrap_future(make(task, task.generation_ids.index(generation_id)))
+            path = await asyncio.wrap_future(self._studio.make(made, kind))
         except Exception as exc:  # noqa: BLE001 - whatever rendering raised, the client is told
             return JSONResponse({"error": {"message": str(exc), "type": "server_error"}}, 500)
         if headers.get("accept-ranges") == "none":
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
-        return FileResponse(path, headers=headers, media_type="video/mp4" if kind == "mp4" else "image/png")
+        return FileResponse(path, headers=headers, media_type=MEDIA_TYPES[kind])
 
 
 def application(world: World, studio: Studio) -> tuple[Starlette, Gateway]:

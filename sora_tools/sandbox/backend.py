@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .manners import Manners
@@ -15,9 +16,11 @@ from .orders import (
     FRAMES_PER_SECOND,
     MAX_FRAMES,
     MAX_SIDE,
+    MAX_SOURCES,
     MAX_VARIANTS,
     Order,
     OrderError,
+    Source,
     choice,
     json_object,
     member,
@@ -30,7 +33,7 @@ from .tasks import Video, View, iso
 
 PATH = "/sora/backend/video_gen"
 MAX_PAGE = 100
-PICTURE_FIELD = "inpaint_items"
+NAMES_OF_MEDIA = ("url", "generation_id", "upload_media_id")
 
 
 # ---------------------------------------------------------------- reading a create
@@ -50,6 +53,8 @@ def read_order(call: Call, _manners: Manners) -> Order:
     operation = choice(fields, "operation", ("simple_compose", "storyboard", "remix", "blend"))
     choice(fields, "style", ("natural",))
     n_frames = whole(fields, "n_frames", 1, MAX_FRAMES)
+    items = _inpaint_items(fields, n_frames)
+    sdedit = _sdedit(fields)
     return Order(
         prompt=_prompt(fields, operation),
         width=whole(fields, "width", 1, MAX_SIDE),
@@ -58,9 +63,10 @@ def read_order(call: Call, _manners: Manners) -> Order:
         n_variants=whole(fields, "n_variants", 1, MAX_VARIANTS),
         operation=operation,
         model=text(fields, "model", required=False),
-        inpaint_items=_inpaint_items(fields),
+        inpaint_items=tuple(item for item in items if any(item.get(name) for name in NAMES_OF_MEDIA)),
         actions=_actions(fields, operation, n_frames / FRAMES_PER_SECOND),
-        sdedit=_sdedit(fields),
+        sdedit=sdedit,
+        **_sources(operation, items, sdedit),
     )
 
 
@@ -84,7 +90,7 @@ def _objects(fields: Mapping[str, Any], name: str, *, required: bool) -> Sequenc
     return value
 
 
-def _inpaint_items(fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _inpaint_items(fields: Mapping[str, Any], n_frames: int) -> Sequence[Mapping[str, Any]]:
     items = _objects(fields, "inpaint_items", required=True)
     for index, item in enumerate(items):
         where = f"inpaint_items[{index}]."
@@ -95,15 +101,68 @@ def _inpaint_items(fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
             raise OrderError(
                 f"{where}url", f"Invalid value for '{where}url': expected an http, https or data:image URL."
             )
-        for name in ("frame_index", "source_start_frame", "source_end_frame"):
-            number(item, name, 0, MAX_FRAMES, where=where + name, required=False)
+        number(item, "frame_index", 0, n_frames - 1, where=f"{where}frame_index", required=False)
+        start = number(item, "source_start_frame", 0, MAX_FRAMES, where=f"{where}source_start_frame", required=False)
+        end = number(item, "source_end_frame", 0, MAX_FRAMES, where=f"{where}source_end_frame", required=False)
+        if end and end < (start or 0):
+            raise OrderError(
+                f"{where}source_end_frame",
+                f"Invalid value for '{where}source_end_frame': {end:g} is before source_start_frame, {start:g}.",
+                "out_of_range",
+            )
         if item.get("preset_id") is not None:
             raise OrderError(
                 f"{where}preset_id", f"Invalid type for '{where}preset_id': expected null.", "invalid_type"
             )
         for name in ("generation_id", "upload_media_id"):
             text(item, name, where=where + name, required=False)
-    return tuple(item for item in items if any(item.get(name) for name in ("url", "generation_id", "upload_media_id")))
+    return items
+
+
+def _sources(operation: str, items: Sequence[Mapping[str, Any]], sdedit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a create is made of, sorted by how: `base`, `blended` and `placed` of an order.
+
+    `source_end_frame` is 0 where there is no end: under a video and in a blend that is the source's own, while what is
+    placed at a frame is then one picture.
+    """
+    sources = [source for index, item in enumerate(items) if (source := _source(item, f"inpaint_items[{index}]"))]
+    edited = sdedit["source_generation_id"] if sdedit else None
+    if edited and all(source.generation_id != edited for source in sources):
+        sources.insert(0, Source(where="sdedit.source_generation_id", generation_id=edited))
+    if len(sources) > MAX_SOURCES:
+        raise OrderError(
+            "inpaint_items",
+            f"Invalid value for 'inpaint_items': {len(sources)} sources are more than {MAX_SOURCES}.",
+            "out_of_range",
+        )
+    if operation == "blend":
+        return {"blended": tuple(sources)}
+    made = [source for source in sources if source.generation_id]
+    if edited or operation != "remix":
+        made = [source for source in made if source.generation_id == edited]
+    base = made[0] if made else None
+    placed = [source for source in sources if source is not base]
+    return {
+        "base": base,
+        "placed": tuple(replace(source, last=source.last or source.first) for source in placed),
+    }
+
+
+def _source(item: Mapping[str, Any], where: str) -> Source | None:
+    frame, first, last = (
+        int(item.get(name) or 0) for name in ("frame_index", "source_start_frame", "source_end_frame")
+    )
+    if url := item.get("url"):
+        return Source(where="inpaint_items", picture=url, frame_index=frame)
+    if generation_id := item.get("generation_id"):
+        return Source(
+            where=f"{where}.generation_id",
+            generation_id=generation_id,
+            frame_index=frame,
+            first=first,
+            last=last or None,
+        )
+    return None
 
 
 def _actions(fields: Mapping[str, Any], operation: str, seconds: float) -> Sequence[tuple[float, str]]:
@@ -130,16 +189,6 @@ def _sdedit(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     text(sdedit, "source_generation_id", where="sdedit.source_generation_id")
     text(sdedit, "source_upload_media_id", where="sdedit.source_upload_media_id", required=False)
     return sdedit
-
-
-def opening(call: Call) -> str | None:
-    """The URL of the first picture that `inpaint_items` name."""
-    try:
-        items = json_object(call.body)["inpaint_items"]
-        url = next(item["url"] for item in items if item.get("url"))
-    except (OrderError, LookupError, TypeError, AttributeError, StopIteration):
-        return None
-    return url if isinstance(url, str) else None
 
 
 def read_page(call: Call) -> tuple[str | None, int, bool]:
@@ -253,7 +302,7 @@ def _generation_body(view: View, video: Video, manners: Manners) -> dict[str, An
             "md": None,
             "ld": None,
             "thumbnail": {"path": video.thumbnail_url, "size": None},
-            "spritesheet": None,
+            "spritesheet": {"path": video.spritesheet_url, "size": None},
         },
         **_echo(view, manners),
         "title": "New Video",

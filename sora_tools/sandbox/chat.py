@@ -23,6 +23,7 @@ from .orders import (
     OrderError,
     json_object,
     member,
+    opening,
     shown,
     text,
 )
@@ -30,7 +31,6 @@ from .streams import Steps
 from .tasks import View
 
 PATH = "/v1/chat/completions"
-PICTURE_FIELD = "messages"
 SECONDS = 10
 EXACT_NAME = re.compile(r"sora-(\d{1,2}):(\d{1,2})-(\d{3,4})p-(\d{1,2})s", re.ASCII)
 VIDEO_NAME = re.compile(r"sora(?![-_]?image)", re.IGNORECASE)
@@ -65,16 +65,8 @@ def read_order(call: Call, _manners: Manners) -> Order:
         n_frames=max(1, min(seconds * FRAMES_PER_SECOND, MAX_FRAMES)),
         model=model,
         inpaint_items=tuple({"type": "image", "url": image} for image in images),
+        placed=opening("messages", images),
     )
-
-
-def opening(call: Call) -> str | None:
-    """The URL of the first picture in the last user message."""
-    try:
-        _, images = _message(json_object(call.body))
-    except OrderError:
-        return None
-    return images[0] if images else None
 
 
 def _message(fields: Mapping[str, Any]) -> tuple[str, list[str]]:

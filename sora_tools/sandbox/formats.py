@@ -15,11 +15,7 @@ from .tasks import View
 class Spoken(Protocol):
     """A format: what a create must say."""
 
-    PICTURE_FIELD: str
-    """Where a create has the picture it opens with."""
-
     def read_order(self, call: Call, manners: Manners, /) -> Order: ...
-    def opening(self, call: Call, /) -> str | bytes | None: ...
     def refused(self, refusal: OrderError, /) -> Answer: ...
 
 

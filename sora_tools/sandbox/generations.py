@@ -12,11 +12,22 @@ from typing import Any
 from . import forms, videos
 from .manners import Manners
 from .messages import Answer, Call, json_answer, task_not_exist
-from .orders import FRAMES_PER_SECOND, MAX_FRAMES, Order, OrderError, json_object, number, sides, text, texts, whole
+from .orders import (
+    FRAMES_PER_SECOND,
+    MAX_FRAMES,
+    Order,
+    OrderError,
+    json_object,
+    number,
+    opening,
+    sides,
+    text,
+    texts,
+    whole,
+)
 from .tasks import View
 
 PATH = "/v1/video/generations"
-PICTURE_FIELD = "image"
 MODEL = "sora-2"
 SIZE, SECONDS = "1280x720", 5
 
@@ -32,6 +43,7 @@ def read_order(call: Call, _manners: Manners) -> Order:
     lengths = [number(fields, name, 1, longest, required=False) for name in ("duration", "seconds")]
     width, height = sides(fields, SIZE)
     seed = whole(fields, "seed", 0, 2**31 - 1, otherwise=0) if fields.get("seed") is not None else None
+    images = _images(fields)
     return Order(
         model=text(fields, "model"),
         prompt=text(fields, "prompt"),
@@ -39,17 +51,9 @@ def read_order(call: Call, _manners: Manners) -> Order:
         height=height,
         n_frames=round((lengths[0] or lengths[1] or SECONDS) * FRAMES_PER_SECOND),
         seed=seed,
-        inpaint_items=tuple({"type": "image", "url": image} for image in _images(fields)),
+        inpaint_items=tuple({"type": "image", "url": image} for image in images),
+        placed=opening("image", images),
     )
-
-
-def opening(call: Call) -> str | None:
-    """The URL of the first picture."""
-    try:
-        images = _images(json_object(call.body))
-    except OrderError:
-        return None
-    return images[0] if images else None
 
 
 def refused(refusal: OrderError) -> Answer:

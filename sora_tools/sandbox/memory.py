@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from .tasks import QUEUED, Task, Video, progress
+from .tasks import QUEUED, Generation, Task, Video, progress
 
 
 class Memory:
@@ -19,6 +19,7 @@ class Memory:
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._accepted: list[Task] = []
+        self._generations: dict[str, Generation] = {}
         self._by_key: dict[str, str] = {}
         self._deleted: set[str] = set()
         self._shown: set[str] = set()
@@ -43,6 +44,8 @@ class Memory:
         """Remember an accepted task, and the idempotency key it came with."""
         self._tasks[task.task_id] = task
         self._accepted.append(task)
+        for variant, generation_id in enumerate(task.generation_ids):
+            self._generations[generation_id] = Generation(task, variant)
         if key:
             self._by_key[key] = task.task_id
 
@@ -55,6 +58,11 @@ class Memory:
         task_id = bare(spelling)
         task = self._tasks.get(task_id) or self._tasks.get(task_id.replace("gen_", "task_", 1))
         return task if task and self._visible(task, now) else None
+
+    def generation(self, generation_id: str, now: float) -> Generation | None:
+        """The generation of an id, if its task is visible."""
+        made = self._generations.get(generation_id)
+        return made if made and self._visible(made.task, now) else None
 
     def page(self, now: float, *, past: str | None, limit: int, oldest_first: bool = False) -> tuple[list[Task], bool]:
         """The visible tasks past an id, newest first unless told otherwise, and whether there are more."""
@@ -126,6 +134,7 @@ class Memory:
                 generation_id=generation_id,
                 url=link(f"{generation_id}.mp4"),
                 thumbnail_url=link(f"{generation_id}.png"),
+                spritesheet_url=link(f"{generation_id}.jpg"),
                 seed=(task.seed + variant) % 2**31,
                 size=self._sizes.get(generation_id),
             )

@@ -19,6 +19,7 @@ MAX_BODY = 32 * 1024 * 1024
 MAX_SIDE = 4096
 MAX_FRAMES = 1800
 MAX_VARIANTS = 8
+MAX_SOURCES = 16
 """The page names no upper bounds; these keep one request from filling a disk."""
 SORA_2_SIZES = {
     ("small", "portrait"): (352, 640),
@@ -29,6 +30,8 @@ SORA_2_SIZES = {
     ("large", "square"): (960, 960),
 }
 """What relays' words for a size come to."""
+AMOUNT = 3.0
+"""How far a remix goes that does not say: the original shows clearly."""
 RELAY_CODES = {"model": "missing_model", "size": "invalid_size"}
 
 
@@ -50,8 +53,33 @@ class OrderError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a video is made of beside its prompt: a picture, or a stretch of a finished generation.
+
+    Args:
+        where: The field that names it, for a refusal.
+        picture: Its URL or its bytes; None for a generation.
+        generation_id: Whose frames it is; None for a picture.
+        frame_index: The frame of the new video at which it is placed, where it is placed.
+        first: The first frame of the generation to use, from 0.
+        last: The last one; None for all that come.
+    """
+
+    where: str
+    picture: str | bytes | None = None
+    generation_id: str | None = None
+    frame_index: int = 0
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
-    """A create that has passed every check."""
+    """A create that has passed every check.
+
+    What it is made of comes in three ways: `base` lies under the whole video, which is a remix of it; the video passes
+    from one of `blended` into the next, or into its own scene where there is one alone; `placed` show at their frames.
+    """
 
     prompt: str | None
     width: int
@@ -65,11 +93,29 @@ class Order:
     sdedit: Mapping[str, Any] | None = None
     seed: int | None = None
     remixed_from: str | None = None
+    base: Source | None = None
+    blended: Sequence[Source] = ()
+    placed: Sequence[Source] = ()
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """All that it is made of."""
+        return (*([self.base] if self.base else []), *self.blended, *self.placed)
+
+    @property
+    def amount(self) -> float:
+        """How far a remix goes from what it is made of, 1 to 8."""
+        return float(self.sdedit["amount"]) if self.sdedit else AMOUNT
 
     @property
     def seconds(self) -> float:
         """Length of one video."""
         return self.n_frames / FRAMES_PER_SECOND
+
+
+def opening(where: str, pictures: Sequence[str | bytes]) -> tuple[Source, ...]:
+    """The first of the pictures, to open with; the formats that have several say nothing of where the others go."""
+    return tuple(Source(where=where, picture=picture) for picture in pictures[:1] if picture)
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures a create opens with: read from this machine only, and checked to be pictures."""
+"""The pictures a create brings or points to: read from this machine only, and checked to be pictures."""
 
 from __future__ import annotations
 
@@ -10,30 +10,27 @@ import ipaddress
 import time
 from urllib.parse import urlsplit
 
-from .orders import OrderError
+from .orders import OrderError, Source
 
 PICTURE_SECONDS = 5.0
 PICTURE_BYTES = 20 * 1024 * 1024
 PICTURE_SIGNS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 
 
-async def read(source: str | bytes | None, field: str) -> bytes | OrderError | None:
-    """The picture a create brings or points to, or why it cannot be had; `field` is where it stands.
-
-    Nothing and the empty text are no picture.
-    """
-    if not source:
-        return None
-    if isinstance(source, bytes):
-        picture, where = source, "in the form"
+async def read(source: Source) -> bytes | OrderError:
+    """A picture that a create names, or why it cannot be had."""
+    named = source.picture
+    assert named is not None
+    if isinstance(named, bytes):
+        picture, where = named, "in the form"
     else:
-        where = f"at {source[:100]}"
+        where = f"at {named[:100]}"
         try:
-            picture = await asyncio.to_thread(_fetched, source)
+            picture = await asyncio.to_thread(_fetched, named)
         except (OSError, ValueError, http.client.HTTPException) as exc:
-            return OrderError(field, f"The image {where} could not be read: {exc}", "invalid_image_url")
+            return OrderError(source.where, f"The image {where} could not be read: {exc}", "invalid_image_url")
     if not picture.startswith(PICTURE_SIGNS):
-        return OrderError(field, f"There is no image {where}.", "invalid_image")
+        return OrderError(source.where, f"There is no image {where}.", "invalid_image")
     return picture
 
 

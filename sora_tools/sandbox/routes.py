@@ -59,8 +59,10 @@ def place(call: Call) -> Place:
                 name = call.query.get("id") or call.query.get("task_id") or ""
             else:
                 name = ""
-            asks_for_thumbnail = route == "download" and of_format and call.query.get("variant") == "thumbnail"
-            return Place(format=of_format, route="thumbnail" if asks_for_thumbnail else route, name=name)
+            asks_for_picture = (
+                route == "download" and of_format and call.query.get("variant") in {"thumbnail", "spritesheet"}
+            )
+            return Place(format=of_format, route="thumbnail" if asks_for_picture else route, name=name)
     return Place()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
@@ -18,11 +17,13 @@ from .lettering import Lettering, at_cap_height, builtin_font, lay_out
 from .motifs import BLACK, WHITE, Colour, Look, Size, Sprite, flat, mix
 
 FPS = 30
-DISSOLVE = 1.5  # seconds from the opening picture to the scene
 
 
 class Scene:
-    """The pictures of one video, each made when it is asked for; arguments as for :func:`render_video`."""
+    """What a prompt's video shows, each frame made when it is asked for; arguments as for :func:`render_video`.
+
+    The backdrop, the words and the tag are three things, for a video may show others between them.
+    """
 
     def __init__(
         self,
@@ -31,39 +32,37 @@ class Scene:
         *,
         variant: int = 0,
         captions: Sequence[tuple[float, str]] = (),
-        opening: bytes | None = None,
     ) -> None:
         if min(size) < 1:
             raise ValueError(f"the picture is {size[0]}x{size[1]}: both sides are at least 1")
         self._size = size
-        self._opening = None if opening is None else _read_image(opening, size)
         look = Look(prompt, variant)
         self._skies = _sky(look, size), _sky(look, size)
         self._tag = _tag(size)
         self._captions = sorted(captions, key=lambda caption: caption[0])
         # One is kept at a time, however many there are.
         self._caption = lru_cache(maxsize=1)(partial(_caption_band, size=size, ink=look.deep))
-        band = _prompt_band(prompt, size, look, below=self._tag if captions else None)
-        self._sprites = [*look.motif(look, size), _shade(look, size, at_top=bool(captions)), *band]
+        self._prompt = _prompt_band(prompt, size, look, below=self._tag if captions else None)
+        self._sprites = [*look.motif(look, size), _shade(look, size, at_top=bool(captions))]
 
-    def picture(self, index: int) -> Image.Image:
-        """Frame number ``index``, counted from 0."""
+    def backdrop(self, index: int) -> Image.Image:
+        """Frame number ``index``, counted from 0, without a word on it."""
         seconds = index / FPS
-        if self._opening and seconds < DISSOLVE:
-            share = seconds / DISSOLVE
-            drifted = _zoom(self._opening, 0.025 * seconds)
-            picture = Image.blend(drifted, self._paint(seconds), share * share * (3 - 2 * share)) if index else drifted
-        else:
-            picture = self._paint(seconds)
-        for sprite in self._tag:
+        picture = self._sky_at(seconds)
+        for sprite in self._sprites:
             sprite.paste(picture, seconds)
         return picture
 
-    def _paint(self, seconds: float) -> Image.Image:
-        picture = self._sky_at(seconds)
-        for sprite in (*self._sprites, *self._caption(self._caption_at(seconds))):
+    def letter(self, picture: Image.Image, index: int) -> None:
+        """Write the prompt on a picture, and the caption of that frame."""
+        seconds = index / FPS
+        for sprite in (*self._prompt, *self._caption(self._caption_at(seconds))):
             sprite.paste(picture, seconds)
-        return picture
+
+    def mark(self, picture: Image.Image) -> None:
+        """Write the tag on a picture."""
+        for sprite in self._tag:
+            sprite.paste(picture, 0)
 
     def _sky_at(self, seconds: float) -> Image.Image:
         """Two skies that drift across each other."""
@@ -73,24 +72,6 @@ class Scene:
 
     def _caption_at(self, seconds: float) -> str:
         return next((text for time, text in reversed(self._captions) if time < seconds + 0.5 / FPS), "")
-
-
-def _read_image(data: bytes, size: Size) -> Image.Image:
-    try:
-        with Image.open(BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except Exception as error:  # broken bytes make decoders raise anything from OSError to struct.error
-        raise ValueError(f"the opening picture ({len(data)} bytes) is no image that can be read: {error}") from error
-    fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    flat = Image.new("RGB", size)
-    flat.paste(fitted, mask=fitted.getchannel("A"))
-    return flat
-
-
-def _zoom(image: Image.Image, edge: float) -> Image.Image:
-    """The image without ``edge`` of its width and height on each side."""
-    x, y = image.width * edge, image.height * edge
-    return image.resize(image.size, Image.Resampling.BILINEAR, box=(x, y, image.width - x, image.height - y))
 
 
 def _sky(look: Look, size: Size) -> Image.Image:

@@ -23,7 +23,7 @@ from .app import Connection, application
 from .log import Received
 from .pictures import is_loopback
 from .studio import Studio
-from .tasks import Task
+from .tasks import Generation, Task
 from .world import World
 
 logger = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class _Running:
     def _film(self, task: Task) -> None:
         for variant, generation_id in enumerate(task.generation_ids):
             self._world.rendering(generation_id)
-            self._studio.video(task, variant).add_done_callback(partial(self._filmed, generation_id))
+            self._studio.make(Generation(task, variant)).add_done_callback(partial(self._filmed, generation_id))
 
     def _filmed(self, generation_id: str, video: Future[Path]) -> None:
         if self._stopping:

@@ -12,20 +12,39 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .tasks import Task
+from .orders import Source
+from .tasks import Generation, Task
 
 WORKERS = max(1, min(4, (os.cpu_count() or 2) // 2))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Footage:
+    """What a video is made of beside its prompt, as the worker gets it.
+
+    Args:
+        material: An image file's bytes, or the path of a video.
+        frame_index: The frame of the new video at which it is placed, where it is placed.
+        first: The first frame of a video to use, from 0.
+        last: The last one; None for all that come.
+    """
+
+    material: bytes | Path
+    frame_index: int = 0
+    first: int = 0
+    last: int | None = None
+
+
 class Studio:
-    """Makes each generation's video and thumbnail at most once, on request, as files of one folder."""
+    """Makes each generation's video and its pictures at most once, on request, as files of one folder."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -36,15 +55,24 @@ class Studio:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
 
-    def video(self, task: Task, variant: int) -> Future[Path]:
-        """The MP4 of one variant, being made if it is not there yet."""
-        order = task.order
-        settings = {"n_frames": order.n_frames, "captions": order.actions, "opening": task.opening}
-        return self._once("render_video", f"{task.generation_ids[variant]}.mp4", task, variant, settings)
+    def make(self, made: Generation, kind: str = "mp4") -> Future[Path]:
+        """The file of a generation, being made if it is not there yet, after all that it is made from.
 
-    def thumbnail(self, task: Task, variant: int) -> Future[Path]:
-        """The PNG of one variant, being made if it is not there yet."""
-        return self._once("render_thumbnail", f"{task.generation_ids[variant]}.png", task, variant, {})
+        Args:
+            made: Whose it is.
+            kind: `mp4` for the video, `png` for its thumbnail, `jpg` for its spritesheet.
+        """
+        with self._lock:
+            job = self._jobs.get(f"{made.generation_id}.{kind}")
+            if job is not None:
+                return job
+            for source in made.lineage:
+                job = self._once("render_video", self._path(source), self._settings(source), source.sources)
+            if kind != "mp4":
+                function = "render_thumbnail" if kind == "png" else "render_spritesheet"
+                job = self._once(function, self._path(made, kind), {"video": self._path(made)}, [made])
+            assert job
+            return job
 
     def close(self) -> None:
         """Drop what waits, stop what runs."""
@@ -56,17 +84,49 @@ class Studio:
         for process in self._processes:
             _reap(process)
 
-    def _once(self, function: str, name: str, task: Task, variant: int, settings: dict[str, Any]) -> Future[Path]:
-        order = task.order
-        prompt = order.prompt or " / ".join(description for _, description in order.actions)
-        frame = {"prompt": prompt, "width": order.width, "height": order.height, "variant": variant}
-        with self._lock:
-            if name not in self._jobs:
-                path = self._directory / name
-                self._jobs[name] = self._threads.submit(self._make, function, path, frame | settings)
-            return self._jobs[name]
+    def _path(self, made: Generation, kind: str = "mp4") -> Path:
+        return self._directory / f"{made.generation_id}.{kind}"
 
-    def _make(self, function: str, path: Path, settings: dict[str, Any]) -> Path:
+    def _settings(self, made: Generation) -> dict[str, Any]:
+        """How the video of a generation is rendered."""
+        order = made.task.order
+        return {
+            "prompt": order.prompt or " / ".join(description for _, description in order.actions),
+            "width": order.width,
+            "height": order.height,
+            "n_frames": order.n_frames,
+            "variant": made.variant,
+            "captions": order.actions,
+            "amount": order.amount,
+            "base": next(iter(self._footage(made.task, [order.base] if order.base else [])), None),
+            "blended": self._footage(made.task, order.blended),
+            "placed": self._footage(made.task, order.placed),
+        }
+
+    def _footage(self, task: Task, sources: Sequence[Source]) -> list[Footage]:
+        return [
+            Footage(
+                material=self._path(material) if isinstance(material, Generation) else material,
+                frame_index=source.frame_index,
+                first=source.first,
+                last=source.last,
+            )
+            for source in sources
+            if (material := task.materials.get(source)) is not None
+        ]
+
+    def _once(self, function: str, path: Path, settings: dict[str, Any], needs: Iterable[Generation]) -> Future[Path]:
+        """A file's job, given out if it is not yet; those of what it needs were given out before."""
+        if path.name not in self._jobs:
+            files = [self._jobs[self._path(need).name] for need in needs]
+            self._jobs[path.name] = self._threads.submit(self._make, function, path, settings, files)
+        return self._jobs[path.name]
+
+    def _make(self, function: str, path: Path, settings: dict[str, Any], needs: Sequence[Future[Path]]) -> Path:
+        for need in needs:
+            # Jobs are taken in the order they were given out, so these are done, or being done by another thread: to
+            # wait for them can keep this one busy, but never all of them.
+            need.result()
         process = self._worker()
         assert process.stdin
         assert process.stdout

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from .orders import FRAMES_PER_SECOND, Order
+from .orders import FRAMES_PER_SECOND, Order, Source
 
 PRICE_PER_SECOND = Decimal("0.10")
 """What one second of 854x480 costs; a create costs this by seconds, variants and pixels."""
@@ -21,7 +21,10 @@ QUEUED, PREPROCESSING = 1 / 6, 1 / 4
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """An accepted create; how far it has come is asked of the world."""
+    """An accepted create; how far it has come is asked of the world.
+
+    `materials` is what its order's sources led to: an image file's bytes, or a generation that had a video by then.
+    """
 
     task_id: str
     generation_ids: tuple[str, ...]
@@ -29,9 +32,44 @@ class Task:
     created_at: float
     seed: int
     charge: Decimal
-    opening: bytes | None
     ending: str | None
     ending_options: Mapping[str, Any]
+    # As text, a remix of remixes would tell of each as often as there are ways back to it.
+    materials: Mapping[Source, bytes | Generation] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def opening(self) -> bytes | None:
+        """The first picture that the create brought."""
+        return next((material for material in self.materials.values() if isinstance(material, bytes)), None)
+
+
+class Generation(NamedTuple):
+    """One of the videos of a task, whether it is made yet or not."""
+
+    task: Task
+    variant: int
+
+    @property
+    def generation_id(self) -> str:
+        """Its id."""
+        return self.task.generation_ids[self.variant]
+
+    @property
+    def sources(self) -> list[Generation]:
+        """The generations that it is made of."""
+        return [material for material in self.task.materials.values() if isinstance(material, Generation)]
+
+    @property
+    def lineage(self) -> list[Generation]:
+        """This one and all that it is made of, sources first."""
+        found: dict[str, Generation] = {}
+        waiting = [self]
+        while waiting:  # a loop and not a recursion: there is no end to remixes of remixes
+            made = waiting.pop()
+            if made.generation_id not in found:
+                found[made.generation_id] = made
+                waiting += made.sources
+        return sorted(found.values(), key=lambda made: made.task.task_id)  # ids grow with time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +79,7 @@ class Video:
     generation_id: str
     url: str
     thumbnail_url: str
+    spritesheet_url: str
     seed: int
     size: int | None
 

@@ -20,6 +20,7 @@ from .orders import (
     choice,
     json_object,
     number,
+    opening,
     shown,
     spelled,
     text,
@@ -28,7 +29,6 @@ from .orders import (
 from .tasks import View
 
 CREATE, QUERY = "/v1/video/create", "/v1/video/query"
-PICTURE_FIELD = "images"
 MODEL = "sora-2"
 SECONDS = 10
 LARGE = 704 * 704
@@ -46,23 +46,16 @@ def read_order(call: Call, _manners: Manners) -> Order:
     fields = forms.numbered(json_object(call.body), "duration")
     seconds = number(fields, "duration", 1, MAX_FRAMES / FRAMES_PER_SECOND, required=False) or SECONDS
     width, height = _size(fields)
+    images = texts(fields, "images")
     return Order(
         prompt=text(fields, "prompt"),
         width=width,
         height=height,
         n_frames=round(seconds * FRAMES_PER_SECOND),
         model=text(fields, "model", required=False) or MODEL,
-        inpaint_items=tuple({"type": "image", "url": image} for image in texts(fields, "images")),
+        inpaint_items=tuple({"type": "image", "url": image} for image in images),
+        placed=opening("images", images),
     )
-
-
-def opening(call: Call) -> str | None:
-    """The URL of the first of the `images`."""
-    try:
-        images = texts(json_object(call.body), "images")
-    except OrderError:
-        return None
-    return images[0] if images else None
 
 
 def refused(refusal: OrderError) -> Answer:

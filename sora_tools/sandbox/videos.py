@@ -14,16 +14,28 @@ from typing import Any
 from . import forms
 from .manners import Manners
 from .messages import Answer, Call, error, json_answer
-from .orders import FRAMES_PER_SECOND, MAX_FRAMES, Order, OrderError, number, sides, spelled, text, whole
+from .orders import (
+    FRAMES_PER_SECOND,
+    MAX_FRAMES,
+    Order,
+    OrderError,
+    Source,
+    number,
+    opening,
+    sides,
+    spelled,
+    text,
+    whole,
+)
 from .tasks import Task, View
 
 PATH = "/v1/videos"
-PICTURE_FIELD = "input_reference"
 MODEL = "sora-2"
 SIZE, SECONDS = "720x1280", 4
 OPENAI_SIZES = ("720x1280", "1280x720", "1024x1792", "1792x1024", "1920x1080", "1080x1920")
 OPENAI_SECONDS = (4, 8, 12, 16, 20)
-VARIANTS = ("video", "thumbnail")
+VARIANTS = {"video": "mp4", "thumbnail": "png", "spritesheet": "jpg"}
+"""What can be had of a video, and the kind of file it is."""
 MAX_PAGE = 100
 STATUS = {
     "queued": "queued",
@@ -68,7 +80,7 @@ def read_order(call: Call, manners: Manners) -> Order:
     prompt = text(fields, "prompt")
     text(fields, "negative_prompt", required=False)
     width, height = _size(fields, manners)
-    _check_reference(fields)
+    reference = _reference(fields)
     seed = whole(fields, "seed", 0, 2**31 - 1, otherwise=0) if fields.get("seed") is not None else None
     return Order(
         prompt=prompt,
@@ -77,26 +89,25 @@ def read_order(call: Call, manners: Manners) -> Order:
         n_frames=_n_frames(fields, manners),
         model=text(fields, "model", required=False) or MODEL,
         seed=seed,
+        placed=opening("input_reference", [reference] if reference else []),
     )
 
 
 def remix(order: Order, original: Task) -> Order:
-    """What a remix asks for: the original's order with a prompt of its own."""
+    """What a remix asks for: a video like the original, made over it, with a prompt of its own."""
     return replace(
-        original.order, prompt=order.prompt, operation="remix", actions=(), seed=None, remixed_from=original.task_id
+        original.order,
+        prompt=order.prompt,
+        operation="remix",
+        actions=(),
+        inpaint_items=(),
+        sdedit=None,
+        seed=None,
+        remixed_from=original.task_id,
+        base=Source(where="video_id", generation_id=original.generation_ids[0]),
+        blended=(),
+        placed=order.placed,
     )
-
-
-def opening(call: Call) -> str | bytes | None:
-    """The picture a create opens with: a file's bytes, or a URL."""
-    try:
-        reference = forms.fields(call).get("input_reference")
-    except OrderError:
-        return None
-    if isinstance(reference, forms.File):
-        return reference.data
-    url = reference.get("image_url") if isinstance(reference, Mapping) else None
-    return url if isinstance(url, str) else None
 
 
 def read_page(call: Call) -> tuple[str | None, int, bool]:
@@ -134,10 +145,13 @@ def _n_frames(fields: Mapping[str, Any], manners: Manners) -> int:
     return min(max(round(seconds * FRAMES_PER_SECOND), 1), MAX_FRAMES)
 
 
-def _check_reference(fields: Mapping[str, Any]) -> None:
+def _reference(fields: Mapping[str, Any]) -> str | bytes | None:
+    """The picture that a video opens with: a file's bytes, or a URL."""
     reference = fields.get("input_reference")
-    if reference is None or isinstance(reference, forms.File):
-        return
+    if reference is None:
+        return None
+    if isinstance(reference, forms.File):
+        return reference.data
     if isinstance(reference, str):
         raise OrderError(
             "input_reference",
@@ -146,6 +160,7 @@ def _check_reference(fields: Mapping[str, Any]) -> None:
         )
     if not isinstance(reference, Mapping) or not isinstance(reference.get("image_url"), str):
         raise OrderError("input_reference", "Invalid value for 'input_reference': expected a file or an image_url.")
+    return str(reference["image_url"])
 
 
 # ---------------------------------------------------------------- writing answers
@@ -175,17 +190,20 @@ def deleted(view: View, manners: Manners) -> Answer:
 
 
 def content(view: View, call: Call) -> Answer:
-    """The video's bytes, or its thumbnail's; before there are any, the refusal in new-api's words."""
-    variant = call.query.get("variant") or VARIANTS[0]
+    """The bytes of the video or of its pictures; before there are any, the refusal in new-api's words."""
+    variant = call.query.get("variant") or "video"
     if variant not in VARIANTS:
         message = f"Invalid value: {variant[:40]!r}. Supported values are: {', '.join(VARIANTS)}."
         return error(400, message, param="variant", code="invalid_value")
-    if view.videos:
-        video = view.videos[0]
-        return Answer(
-            media=f"{video.generation_id}.{'mp4' if variant == 'video' else 'png'}",
-            media_url=video.url if variant == "video" else video.thumbnail_url,
-        )
+    if not view.videos:
+        return without_video(view)
+    video = view.videos[0]
+    urls = {"video": video.url, "thumbnail": video.thumbnail_url, "spritesheet": video.spritesheet_url}
+    return Answer(media=f"{video.generation_id}.{VARIANTS[variant]}", media_url=urls[variant])
+
+
+def without_video(view: View) -> Answer:
+    """The refusal of what needs a video that is not there, in new-api's words."""
     if view.status == "succeeded" and view.failure is None:
         return error(404, "Video content not found")
     return error(400, f"Task is not completed yet, current status: {relay_status(view)}")

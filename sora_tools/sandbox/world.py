@@ -21,12 +21,14 @@ from .log import Received, bearer, received
 from .manners import FORMATS, ChatAnswer, Format, GenerationsAnswer, Manners
 from .memory import Memory
 from .messages import Answer, Call, body_too_large, error
-from .orders import MAX_BODY, Order, OrderError
+from .orders import MAX_BODY, Order, OrderError, Source, shown
 from .routes import Place, place, unknown_path
 from .scripts import Scripts
 from .signing import Signer
 from .spoiling import REDIRECTED
-from .tasks import Task, TypeIds, Video, View, price
+from .tasks import Generation, Task, TypeIds, Video, View, price
+
+Pictures = Mapping[Source, bytes | OrderError]
 
 
 class World:
@@ -207,21 +209,24 @@ class World:
 
     # ------------------------------------------------------------ requests
 
-    def opening(
+    def pictures(
         self,
         method: str,
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-    ) -> tuple[str, str | bytes | None]:
-        """The picture a create opens with, as a URL or its bytes, and the field it stands in; for `receive`."""
+    ) -> Sequence[Source]:
+        """The pictures a create names, each to be read before `receive`; none where it will be refused."""
         call = _call(method, path, None, headers, body)
         where = self._place(call)
-        if where.route != "create":
-            return "", None
-        spoken = SPOKEN[where.format]
-        return spoken.PICTURE_FIELD, spoken.opening(call)
+        if where.route != "create" or len(body) > MAX_BODY:
+            return ()
+        try:
+            order = SPOKEN[where.format].read_order(call, self.manners)
+        except OrderError:
+            return ()
+        return [source for source in order.sources if source.picture]
 
     def receive(
         self,
@@ -231,7 +236,7 @@ class World:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-        picture: bytes | OrderError | None = None,
+        pictures: Mapping[Source, bytes | OrderError] | None = None,
     ) -> Answer:
         """Answer one request, and remember it.
 
@@ -241,14 +246,14 @@ class World:
             query: The query's parameters.
             headers: Names in any case.
             body: As sent.
-            picture: What `opening` led to, or why it led nowhere.
+            pictures: What each of `pictures` led to, or why it led nowhere.
         """
         call = _call(method, path, query, headers, body)
         with self._lock:
             where, before = self._place(call), len(self._memory)
             call = replace(call, format=where.format)
             script = self._scripts.take(where.route, redirected=REDIRECTED in call.query)
-            answer = self._stamped(self._answer(where, call, picture, keep=script is None or script.accepts))
+            answer = self._stamped(self._answer(where, call, pictures or {}, keep=script is None or script.accepts))
             if script:
                 answer = self._stamped(faults.spoil(script.fault, answer, script.options, call))
             new = self._memory.tasks[-1].task_id if len(self._memory) > before else None
@@ -265,7 +270,7 @@ class World:
     def _stamped(self, answer: Answer) -> Answer:
         return replace(answer, headers={"x-oneapi-request-id": self._request_id(), **answer.headers})
 
-    def _answer(self, where: Place, call: Call, picture: bytes | OrderError | None, *, keep: bool) -> Answer:
+    def _answer(self, where: Place, call: Call, pictures: Pictures, *, keep: bool) -> Answer:
         if where.format == "" and where.route in {"download", "thumbnail"}:
             return self._signer.answer(call, self.clock())
         if where.route == "unknown" or (where.format, where.route, self.by_id) == ("backend", "look", False):
@@ -274,7 +279,7 @@ class World:
             return refusal
         match where.route:
             case "create":
-                return self._create(where, call, picture, keep=keep)
+                return self._create(where, call, pictures, keep=keep)
             case "list":
                 return self._list(where, call)
             case "completion":
@@ -302,19 +307,20 @@ class World:
 
     # ------------------------------------------------------------ create
 
-    def _create(self, where: Place, call: Call, picture: bytes | OrderError | None, *, keep: bool) -> Answer:
+    def _create(self, where: Place, call: Call, pictures: Pictures, *, keep: bool) -> Answer:
         if len(call.body) > MAX_BODY:
             return body_too_large()
         spoken = SPOKEN[where.format]
         original = self._memory.find(where.name, self.clock()) if where.name else None
         if where.name and original is None:
             return videos.unknown_task()
+        if original and not (view := self._view(original, call.origin)).videos:
+            return videos.without_video(view)
         try:
             order = spoken.read_order(call, self.manners)
             if original:
                 order = videos.remix(order, original)
-            if isinstance(picture, OrderError):
-                raise picture
+            materials = self._materials(order, pictures)
         except OrderError as refusal:
             return spoken.refused(refusal)
         if where.format == "chat" and (said := chat.unavailable(call, self.manners)):
@@ -322,7 +328,7 @@ class World:
         key = call.headers.get("idempotency-key")
         task = self._memory.with_key(key) if self.idempotent else None
         if task is None:
-            task = self._task(order, picture, keep=keep)
+            task = self._task(order, materials, keep=keep)
             if keep:
                 self._memory.add(task, key)
                 if self.on_accept:
@@ -331,7 +337,37 @@ class World:
             return chat.answered(call, self._accepted(task), lambda: self._now(task, call), self.manners)
         return SHOWN[where.format].created(self._accepted(task), self.manners)
 
-    def _task(self, order: Order, opening: bytes | None, *, keep: bool) -> Task:
+    def _materials(self, order: Order, pictures: Pictures) -> dict[Source, bytes | Generation]:
+        """What an order is made of, found; a picture that nobody has read is left out.
+
+        Raises:
+            OrderError: For a picture that could not be read, and for a generation without a video.
+        """
+        materials: dict[Source, bytes | Generation] = {}
+        for source in order.sources:
+            if source.generation_id is not None:
+                materials[source] = self._finished(source, source.generation_id)
+            elif (picture := pictures.get(source)) is not None:
+                if isinstance(picture, OrderError):
+                    raise picture
+                materials[source] = picture
+        return materials
+
+    def _finished(self, source: Source, generation_id: str) -> Generation:
+        refused = f"Invalid value for '{source.where}': generation {shown(generation_id)}"
+        made = self._memory.generation(generation_id, self.clock())
+        if made is None:
+            raise OrderError(source.where, f"{refused} was not found.", "generation_not_found")
+        view = self._view(made.task, "")
+        if not view.videos:
+            message = f"{refused} has no video, its task is {view.status}."
+            raise OrderError(source.where, message, "generation_not_ready")
+        if source.first >= view.order.n_frames:
+            message = f"{refused} has {view.order.n_frames} frames; {source.first}, counted from 0, is past its end."
+            raise OrderError(source.where, message, "out_of_range")
+        return made
+
+    def _task(self, order: Order, materials: Mapping[Source, bytes | Generation], *, keep: bool) -> Task:
         ending = self._scripts.take("task") if keep else None
         task_id = self._ids.new("task")
         return Task(
@@ -341,7 +377,7 @@ class World:
             created_at=self.clock(),
             seed=self._random.randrange(2**31) if order.seed is None else order.seed,
             charge=price(order),
-            opening=opening,
+            materials=materials,
             ending=ending.fault if ending else None,
             ending_options=ending.options if ending else {},
         )
