@@ -344,10 +344,14 @@ def test_watch_and_notify_posts_that_it_failed_too(gateway: Sandbox, tmp_path: P
     assert not (tmp_path / "videos").exists()
 
 
-def test_continuity_opens_each_shot_on_the_last_frame_of_the_one_before(gateway: Sandbox, tmp_path: Path) -> None:
-    said = run("continuity", folder=tmp_path, sandbox=gateway)
-    assert gateway.creates == 3
-    sent = [request.body["inpaint_items"] for request in creates(gateway)]
+@pytest.mark.parametrize("whose", ["scripted", "a real client's"])
+def test_continuity_opens_each_shot_on_the_last_frame_of_the_one_before(whose: str, tmp_path: Path) -> None:
+    too_many = {"prompts": ["A seed", "A sprout", "A tree", "A forest", "A planet"]}
+    with Sandbox(world=World(speed=10, chat_model=ChatModel({"content": json.dumps(too_many)}))) as sandbox:
+        model = {} if whose == "scripted" else settings(sandbox)
+        said = run("continuity", folder=tmp_path, sandbox=sandbox, **model)
+        assert sandbox.creates == 3
+        sent = [request.body["inpaint_items"] for request in creates(sandbox)]
     assert [len(items) for items in sent] == [0, 1, 1]
     assert measures(tmp_path) == [(480, 270, 60)] * 3
     film = probe(tmp_path / "film.mp4")
