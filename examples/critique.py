@@ -27,7 +27,9 @@ class Verdict(BaseModel):
     remix: str = Field(description="Where it is not accepted: a prompt for the video that would be. Else empty.")
 
 
-scripted = Verdict(accepted=False, reason="It is too calm", remix=f"{prompt}, with higher waves and more spray")
+scripted = Verdict(
+    accepted=False, reason="scripted, nobody looked", remix=f"{prompt}, with higher waves and more spray"
+)
 judge: Any = chat_model(scripted).with_structured_output(Verdict)
 
 
