@@ -7,67 +7,54 @@ your own, and MODEL (for example "openai:gpt-5") for a model of your own.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 from langchain.agents import create_agent
-from langchain.chat_models import init_chat_model
-from langchain.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.language_models import GenericFakeChatModel
+from langchain.messages import AIMessage, HumanMessage
 from langchain_core.messages import add_notification_metadata  # since langchain-core 1.7.2
 from langgraph.checkpoint.memory import InMemorySaver
 
-from sora_tools import Sandbox, SoraToolkit
+from sora_tools import SoraToolkit
+from sora_tools.demo import chat_model, gateway
 from sora_tools.events import GivenUp, Seen, described
 
-THREAD: Any = {"configurable": {"thread_id": "one conversation"}}
 INSTRUCTIONS = "Start the video, then end your turn: you are told when it has ended. Only then look at it."
-prompt = " ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"
-started: list[str] = []
+THREAD: Any = {"configurable": {"thread_id": str(uuid4())}}
 
 
-class ScriptedModel(GenericFakeChatModel):
-    """Says what stands in its script, and needs no tools for that."""
-
-    def bind_tools(self, *_: Any, **__: Any) -> ScriptedModel:
-        return self
-
-
-def script() -> Iterator[AIMessage]:
-    """A model that waits to be told."""
-    yield AIMessage("", tool_calls=[{"name": "create_video", "args": {"prompt": prompt}, "id": "call_1"}])
-    yield AIMessage("It is rendering. I will tell you when it is ready.")
-    yield AIMessage("", tool_calls=[{"name": "query_video", "args": {"task_id": started[0]}, "id": "call_2"}])
-    yield AIMessage("Your video is ready.")
+def scripted(messages: list[Any]) -> Any:
+    """The scripted model keeps to the instructions."""
+    last = messages[-1]
+    if last.name == "create_video":
+        return "It is rendering. I will tell you when it is ready."
+    if last.text.startswith("News of "):
+        looked = {"task_id": last.text.split()[2].removesuffix(":")}
+        return AIMessage("", tool_calls=[{"name": "query_video", "args": looked, "id": "call_2"}])
+    return None  # what it says by default
 
 
-async def turn(agent: Any, message: HumanMessage) -> None:
-    """Post a message into the thread, and let the agent answer."""
-    async for state in agent.astream({"messages": [message]}, THREAD, stream_mode="values"):
-        last = state["messages"][-1]
-        last.pretty_print()
-        if isinstance(last, ToolMessage) and last.artifact:
-            started.append(last.artifact["task"]["task_id"])
+async def turn(agent: Any, message: HumanMessage) -> list[str]:
+    """Post a message into the thread, let the agent answer, and give the tasks that its tools named."""
+    said = (await agent.ainvoke({"messages": [message]}, THREAD))["messages"]
+    print(f"posted   {message.text}\nagent    {said[-1].text}")
+    return [answer.artifact["task"]["task_id"] for answer in said if getattr(answer, "artifact", None)]
 
 
-async def main(model: Any) -> None:
-    """Let the user have their turn, and open another for each video that has ended since."""
-    async with SoraToolkit(download_dir="videos") as toolkit:
-        agent = create_agent(model, toolkit.get_tools(), system_prompt=INSTRUCTIONS, checkpointer=InMemorySaver())
-        await turn(agent, HumanMessage(prompt))
-        async for event in toolkit.async_sora.watch(started):
-            told = described(event)
-            print(f"... {told['task_id']} {told['message']}")
-            if isinstance(event, GivenUp) or (isinstance(event, Seen) and event.task.ended):
-                notice = HumanMessage(f"Video {told['task_id']}: {told['message']}")
-                data = {"task_id": told["task_id"]}
-                await turn(agent, add_notification_metadata(notice, source="sora_tools", data=data))
+async def main(prompt: str) -> None:
+    """The user's turn, and one for each video that has ended since."""
+    with gateway():
+        async with SoraToolkit(download_dir="videos") as toolkit:
+            settings: Any = {"system_prompt": INSTRUCTIONS, "checkpointer": InMemorySaver()}
+            agent = create_agent(chat_model(scripted), toolkit.get_tools(), **settings)
+            started = await turn(agent, HumanMessage(prompt))
+            async for event in toolkit.async_sora.watch(started):
+                told = described(event)
+                print(f"video    {told['message']}")
+                if isinstance(event, GivenUp) or (isinstance(event, Seen) and event.task.ended):
+                    notice = HumanMessage(f"News of {told['task_id']}: {told['message']}")
+                    await turn(agent, add_notification_metadata(notice, source="sora_tools"))
 
 
-with Sandbox() as sandbox:
-    if "SORA_BASE_URL" not in os.environ:
-        os.environ |= {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "any"}
-    model = init_chat_model(os.environ["MODEL"]) if "MODEL" in os.environ else ScriptedModel(messages=script())
-    asyncio.run(main(model))
+asyncio.run(main(" ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"))

@@ -2,13 +2,17 @@
 
 Rule: nothing is paid by accident. The gateway is a sandbox on this machine with a ledger that is thrown away, unless
 the caller says ``paid=True``; and the model is scripted, and called so, unless one is named.
+
+The examples run by the same rule, on what the environment names: ``gateway`` and ``chat_model`` are what of them a
+program of your own leaves out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +26,9 @@ if missing := [name for name in ("av", "langchain", "PIL", "starlette", "uvicorn
 from langchain.agents import create_agent
 from langchain.chat_models import BaseChatModel, init_chat_model
 from langchain.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import convert_to_messages, convert_to_openai_messages
 from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import BaseModel
 
 from .client.async_sora import AsyncSora
 from .errors import ConfigurationError, SoraError, WaitTimeoutError
@@ -30,7 +36,7 @@ from .events import Event, Submitted
 from .flow import Flow
 from .flow.download import folder_made
 from .media import contact_sheet
-from .sandbox import Sandbox
+from .sandbox import Sandbox, World
 from .schemas import shortened
 from .tools import SoraToolkit
 
@@ -41,6 +47,9 @@ INSTRUCTIONS: Final = (
     "You make videos with your tools. Create the one video the user asks for, with the default size and length unless "
     "they say otherwise. Query it until it has ended, then tell the user in one sentence what came of it."
 )
+
+SCRIPTED: Final = "scripted: it plays a model's part without a key"
+"""What is said of a model that is none."""
 
 _SHOWN: Final = 50
 """Characters of an argument that are shown of a tool call."""
@@ -96,7 +105,7 @@ def run(
     folder_made(directory)
     chat = ScriptedModel() if model is None else _model(model)
     with _gateway(note, say, paid=paid) as (sora, sandbox):
-        say("model", model or "scripted: it plays a model's part without a key")
+        say("model", model or SCRIPTED)
         toolkit = SoraToolkit(async_sora=sora, download_dir=directory)
         videos = asyncio.run(_turn(chat, toolkit, prompt, say))
         files = [file for video in videos for file in (video, contact_sheet(video, video.with_suffix(".png")))]
@@ -105,8 +114,54 @@ def run(
         return Outcome(tuple(files), sandbox.creates, sandbox.charged)
 
 
+@contextmanager
+def gateway() -> Iterator[None]:
+    """The gateway that ``SORA_BASE_URL`` and ``SORA_API_KEY`` name; without them a sandbox, while the block lasts.
+
+    For the sandbox the environment names it, with a ledger in memory: yours keeps to what was paid for. It serves the
+    scripted chat model too, by any name, at ``/v1/chat/completions``.
+    """
+    if "SORA_BASE_URL" in os.environ:
+        print(f"gateway  {os.environ['SORA_BASE_URL']}")
+        yield
+        return
+    with Sandbox(world=World(chat_model=_completed)) as sandbox:
+        print(f"gateway  a sandbox on this machine, {sandbox.base_url}: nothing is paid")
+        here = {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "sandbox", "SORA_LEDGER": "memory"}
+        before = {name: os.environ[name] for name in here if name in os.environ}
+        os.environ.update(here)
+        try:
+            yield
+        finally:
+            for name in here:
+                del os.environ[name]
+            os.environ.update(before)
+
+
+def chat_model(answer: Any = None) -> BaseChatModel:
+    """The chat model that ``MODEL`` names as LangChain's ``init_chat_model`` does; without it a scripted one.
+
+    Args:
+        answer: What the scripted one says; see :class:`ScriptedModel`.
+
+    Raises:
+        ConfigurationError: There is no such model, or its package or its key is missing.
+    """
+    name = os.environ.get("MODEL")
+    print(f"model    {name or SCRIPTED}")
+    return _model(name) if name else ScriptedModel(answer=answer)
+
+
 class ScriptedModel(BaseChatModel):
-    """No model at all: creates what the user says, queries until it has ended, and says what came of it."""
+    """No model at all: it says what it was told to.
+
+    Args:
+        answer: What it says whenever it is asked: a text, a message (with tool calls, say), or an object of the class
+            that ``with_structured_output`` was given; or a function from the messages so far to one of these. With
+            None it creates the video that the user describes, queries until it has ended, and says what came of it.
+    """
+
+    answer: Any = None
 
     @property
     def _llm_type(self) -> str:
@@ -116,7 +171,24 @@ class ScriptedModel(BaseChatModel):
         return self
 
     def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=_next(messages))])
+        answer = self.answer(messages) if callable(self.answer) else self.answer
+        message = _next(messages) if answer is None else _said(answer, len(messages))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _said(answer: str | BaseModel, number: int) -> AIMessage:
+    match answer:
+        case AIMessage():
+            return answer.model_copy()  # LangChain gives each its own id
+        case BaseModel():  # structured output is a call of a tool with the class's name
+            return _call(type(answer).__name__, answer.model_dump(mode="json"), number)
+    return AIMessage(answer)
+
+
+def _completed(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The scripted model as an OpenAI-compatible gateway serves it."""
+    message: Mapping[str, Any] = convert_to_openai_messages([_next(convert_to_messages(body["messages"]))])[0]
+    return message
 
 
 def _next(messages: list[Any]) -> AIMessage:

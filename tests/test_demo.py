@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from langchain.messages import AIMessage, HumanMessage
+from langchain.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_openai import ChatOpenAI
 from PIL import Image
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from sora_tools import cli, demo
+from sora_tools import Sora, cli, demo
 from sora_tools.errors import (
     ConfigurationError,
     DownloadError,
@@ -250,3 +252,78 @@ def test_ctrl_c_names_the_task_that_goes_on_only_where_it_does(sandbox, tmp_path
     result = CliRunner().invoke(cli.app, arguments)
     assert (result.exit_code, result.stdout) == (130, "")
     assert (" goes on at the gateway" in result.stderr.splitlines()[-1]) == paid
+
+
+# --- what the examples run with
+
+
+def test_without_settings_the_gateway_is_a_sandbox_while_the_block_lasts(monkeypatch, capsys):
+    monkeypatch.setenv("SORA_LEDGER", "/somewhere/ledger.sqlite")
+    before = dict(os.environ)
+    with demo.gateway(), Sora() as sora:
+        assert os.environ["SORA_LEDGER"] == "memory"
+        assert sora.probe().formats
+        assert (
+            capsys.readouterr().out
+            == f"gateway  a sandbox on this machine, {os.environ['SORA_BASE_URL']}: nothing is paid\n"
+        )
+    assert dict(os.environ) == before
+
+
+def test_the_sandbox_is_gone_after_an_error_too(capsys):
+    before = dict(os.environ)
+    with pytest.raises(ZeroDivisionError), demo.gateway():
+        raise ZeroDivisionError
+    assert dict(os.environ) == before
+
+
+def test_a_gateway_that_is_set_is_used_as_it_is(sandboxes, monkeypatch, capsys):
+    monkeypatch.setenv("SORA_BASE_URL", "https://gateway.example")
+    before = dict(os.environ)
+    with demo.gateway():
+        assert dict(os.environ) == before
+    assert sandboxes[0] == []
+    assert capsys.readouterr().out == "gateway  https://gateway.example\n"
+
+
+def test_the_sandbox_serves_the_scripted_model_too():
+    with demo.gateway():
+        model = ChatOpenAI(model="any", base_url=f"{os.environ['SORA_BASE_URL']}/v1", api_key="any")
+        asked = model.invoke("fly man")
+        assert [(call["name"], call["args"]) for call in asked.tool_calls] == [("create_video", {"prompt": "fly man"})]
+        answered = ToolMessage('{"videos": [{}]}', tool_call_id=asked.tool_calls[0]["id"])
+        assert model.invoke([HumanMessage("fly man"), asked, answered]).text == "Your video is ready."
+
+
+def test_the_model_is_scripted_and_called_so_unless_one_is_named(monkeypatch, capsys):
+    monkeypatch.delenv("MODEL", raising=False)
+    assert demo.chat_model("yes").invoke("well?").text == "yes"
+    assert capsys.readouterr().out == "model    scripted: it plays a model's part without a key\n"
+    monkeypatch.setenv("MODEL", "openai:gpt-5")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    assert isinstance(demo.chat_model("yes"), ChatOpenAI)
+    assert capsys.readouterr().out == "model    openai:gpt-5\n"
+    monkeypatch.setenv("MODEL", "nobody:nothing")
+    with pytest.raises(ConfigurationError, match="'nobody:nothing' cannot be used"):
+        demo.chat_model()
+
+
+class Shot(BaseModel):
+    """One shot."""
+
+    words: str
+    seconds: int = 1
+
+
+async def test_a_scripted_model_says_texts_objects_and_messages():
+    shot = Shot(words="a kite")
+    assert demo.ScriptedModel(answer=shot).with_structured_output(Shot).invoke("go") == shot
+    assert await demo.ScriptedModel(answer=shot).with_structured_output(Shot).ainvoke("go") == shot
+    message = AIMessage("", tool_calls=[{"name": "draw", "args": {}, "id": "c"}])
+    model = demo.ScriptedModel(answer=message)
+    first, second = model.invoke("go"), model.invoke("go")
+    assert first.tool_calls == second.tool_calls == message.tool_calls
+    assert len({first.id, second.id, message.id}) == 3
+    echo = demo.ScriptedModel(answer=lambda messages: messages[-1].text.upper())
+    assert [said.text for said in await echo.abatch(["a", "b"])] == ["A", "B"]
+    assert "".join([chunk.text async for chunk in echo.astream("a")]) == "A"

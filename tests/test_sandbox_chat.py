@@ -432,3 +432,79 @@ def test_a_stream_s_fault_on_a_create_without_one_does_what_comes_closest(clock,
     answer = create(world)
     assert world.creates == 1
     assert answer.manner == "cut" if fault == "stream_cut" else "error" in answer.json()
+
+
+# --- a chat model beside the videos
+
+
+def reply(body):
+    """Calls the first tool with what was said, and says what the tool answered."""
+    *_, last = body["messages"]
+    if last["role"] != "user" or not body.get("tools"):
+        return {"content": f"It said: {last['content']}"}
+    name = body["tools"][0]["function"]["name"]
+    function = {"name": name, "arguments": json.dumps({"words": last["content"]})}
+    return {"tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+
+
+@pytest.mark.parametrize("manner", ["whole", "streamed"])
+def test_a_chat_model_of_ones_own_is_served_to_langchains_client_with_tools(manner):
+    from langchain.agents import create_agent
+    from langchain.messages import AIMessageChunk
+    from langchain.tools import tool
+    from langchain_openai import ChatOpenAI
+
+    @tool
+    def shout(words: str) -> str:
+        """Say it loudly."""
+        return words.upper()
+
+    with Sandbox(world=World(chat_model=reply, keys=["sk-1"])) as sandbox:
+        model = ChatOpenAI(model="gpt-5", base_url=f"{sandbox.base_url}/v1", api_key="sk-1")
+        agent = create_agent(model, [shout])
+        question = {"messages": [("user", "fly man")]}
+        if manner == "whole":
+            assert agent.invoke(question)["messages"][-1].text == "It said: FLY MAN"
+        else:
+            told = [chunk for chunk, _ in agent.stream(question, stream_mode="messages")]
+            said = [chunk for chunk in told if isinstance(chunk, AIMessageChunk)]
+            assert "".join(chunk.text for chunk in said) == "It said: FLY MAN"
+            assert [call["name"] for chunk in said for call in chunk.tool_calls] == ["shout"]
+        assert sandbox.creates == 0
+        assert [(request.route, request.format) for request in sandbox.requests] == [("completion", "")] * 2
+
+
+def test_videos_are_made_beside_the_chat_model(clock):
+    world = World(clock=clock, chat_model=reply)
+    assert ask(world, asking("hello", "gpt-5", stream=False)).json()["choices"][0] == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "It said: hello"},
+        "finish_reason": "stop",
+    }
+    _, content, _ = listen(ask(world, asking()), clock)
+    assert "mp4" in content
+    assert world.creates == 1
+
+
+def test_a_chat_model_needs_the_key_and_is_there_whatever_formats_are(clock):
+    world = World(clock=clock, chat_model=reply, formats=["videos"])
+    body = json.dumps(asking("hello", "gpt-5", stream=False)).encode()
+    assert world.receive("POST", CHAT, body=body).status == 401
+    assert world.receive("POST", CHAT, headers=KEY, body=body).status == 200
+    assert ask(world, asking()).status == 404
+
+
+def test_scripts_of_creates_do_not_befall_a_chat_model(clock):
+    world = World(clock=clock, chat_model=reply)
+    world.script("create", "bad_gateway")
+    assert ask(world, asking("hello", "gpt-5", stream=False)).status == 200
+    assert len(world.pending) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"model": 5}', b"{}"])
+def test_what_names_no_model_is_refused_as_without_a_chat_model(clock, body):
+    answers = [
+        World(clock=clock, **chat).receive("POST", CHAT, headers=KEY, body=body) for chat in ({}, {"chat_model": reply})
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0].status == 400

@@ -19,7 +19,9 @@ It speaks five formats over the same tasks, so that what was created through one
     generations  POST /v1/video/generations, GET /v1/video/generations/{id}
     chat         POST /v1/chat/completions, one answer as long as the video takes
 
-and beside them a relay's `/v1/models` and `/v1/dashboard/billing/{subscription,usage}`.
+and beside them a relay's `/v1/models` and `/v1/dashboard/billing/{subscription,usage}`. With
+`World(chat_model=function)` it serves a chat model too, as relays do: the function is given the body of a completion
+whose model makes no videos, and returns the assistant's message.
 `Sandbox(world=World(formats=["backend", "chat"]))` serves some of them alone.
 
 A task takes 6 seconds at speed 1: queued for the first sixth, preprocessing up to a quarter, then running.

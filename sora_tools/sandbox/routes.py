@@ -14,7 +14,9 @@ from . import backend, chat, generations, signing, unified, videos
 from .manners import Format
 from .messages import Answer, Call, index_page, invalid_url
 
-Route = Literal["create", "list", "look", "delete", "download", "thumbnail", "models", "billing", "unknown"]
+Route = Literal[
+    "create", "list", "look", "delete", "download", "thumbnail", "completion", "models", "billing", "unknown"
+]
 NAME = "([^/]+)"
 TABLE: tuple[tuple[str, str, Format | Literal[""], Route], ...] = (
     ("POST", backend.PATH, "backend", "create"),

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from . import backend, chat, faults, relay, videos
+from . import backend, chat, completions, faults, relay, videos
 from .formats import LISTED, SHOWN, SPOKEN
 from .log import Received, bearer, received
 from .manners import FORMATS, ChatAnswer, Format, GenerationsAnswer, Manners
@@ -58,6 +58,7 @@ class World:
         chat_whole: Whether a chat without a stream is answered when its video is there, and not told to stream.
         models: What `GET /v1/models` lists.
         credit: What the keys may spend in all, in dollars; told by the billing routes, held by nobody.
+        chat_model: Answers chats with a model that makes no videos, whatever its name; None knows no such model.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class World:
         chat_whole: bool = False,
         models: Collection[str] = relay.MODELS,
         credit: Decimal | float = 100,
+        chat_model: completions.ChatModel | None = None,
     ) -> None:
         if isinstance(keys, str):
             raise TypeError("keys is a collection of keys, not one string")
@@ -99,6 +101,7 @@ class World:
         self.formats = frozenset(FORMATS if formats is None else formats)
         self.by_id, self.idempotent, self.url_lifetime = by_id, idempotent, url_lifetime
         self.models, self.credit = tuple(models), Decimal(str(credit))
+        self.chat_model = chat_model
         self.manners = Manners(
             list_key=list_key,
             last_id_null=last_id_null,
@@ -259,6 +262,8 @@ class World:
             return answer
 
     def _place(self, call: Call) -> Place:
+        if self.chat_model and completions.asked(call):
+            return Place(route="completion")
         where = place(call)
         return where if where.format in {"", *self.formats} else Place()
 
@@ -277,6 +282,9 @@ class World:
                 return self._create(where, call, pictures, keep=keep)
             case "list":
                 return self._list(where, call)
+            case "completion":
+                assert self.chat_model
+                return completions.answered(call, self.chat_model)
             case "models":
                 return relay.models(self.models)
             case "billing":
