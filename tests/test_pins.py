@@ -228,4 +228,4 @@ def test_check_12_a_users_file_is_checked_strictly(
     done = run(typed.parent / given[0], *given[1:], cwd=tmp_path)
     said = done.stdout + done.stderr
     assert (done.returncode == 0) is not broken, said
-    assert ("width" in said) is broken, said
+    assert ('"str"' in said) is broken, said
