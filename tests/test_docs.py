@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import test_dialects
+from fault_server import FaultServer
 from scripted_model import ScriptedModel
 from typer.testing import CliRunner
 
+import sora_tools
 from sora_tools import cli
 from sora_tools.dialects import DIALECTS
-from sora_tools.sandbox import Sandbox
+from sora_tools.sandbox import Sandbox, World, faults
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,7 +95,16 @@ def test_the_format_of_the_page_is_one_like_the_others(monkeypatch: pytest.Monke
 # --- pages whose programs run ------------------------------------------------------------------------------------
 
 MAKE = {"prompt": "fly man", "width": 320, "height": 180, "n_frames": 300}
-MODELS = {"operating.md": [("create_video", MAKE)]}
+LOOK = ("query_video", lambda last: {"task_id": last.artifact["task"]["task_id"]})
+SHORT = ("create_video", {**MAKE, "n_frames": 30})
+MODELS: dict[str, list[Any]] = {
+    "README.zh-CN.md": [SHORT, LOOK],
+    "agents.md": [SHORT, LOOK, LOOK],
+    "chains.md": [],
+    "langchain.md": [SHORT, LOOK],
+    "operating.md": [("create_video", MAKE)],
+    "sandbox.md": [],
+}
 """The pages, each with what the ``model`` calls that its programs are given."""
 
 
@@ -116,3 +129,40 @@ def test_every_program_of_the_page_runs_and_says_what_the_page_says(
             else:
                 command, said = block.split("\n", 1)
                 assert CliRunner().invoke(cli.app, command.removeprefix("$ sora-tools ").split()).stdout == said
+        if page == "sandbox.md":
+            names["test_a_gateway_in_development_costs_nothing"](sandbox)
+
+
+def test_every_program_is_on_a_page_that_is_run() -> None:
+    elsewhere = {"README.md", "faults.md", "formats.md", "mcp.md"}  # test_end_to_end, here and above, test_mcp
+    assert {page.name for page in PAGES if "```python" in page.read_text()} == {*MODELS, *elsewhere}
+
+
+def test_an_sdk_is_counted_as_the_page_of_faults_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / "docs" / "faults.md").read_text())
+    monkeypatch.setattr("openai._base_client.SyncAPIClient._sleep_for_retry", lambda *_, **__: None)
+    with FaultServer("502") as server:
+        here = program.replace("http://127.0.0.1:8399", server.base_url)
+        assert here != program
+        names: dict[str, Any] = {}
+        with pytest.warns(DeprecationWarning, match="Sora"), pytest.raises(openai.InternalServerError):
+            exec(compile(here, "faults.md", "exec"), names)
+        names["client"].close()
+        assert server.posts == 3
+
+
+def test_the_page_of_the_sandbox_has_its_faults_endings_and_manners() -> None:
+    page = (ROOT / "docs" / "sandbox.md").read_text()
+    table, rest = re.findall(r"(?ms)^\| kind \| faults \|\n(.*?)\n\n(.*?)\n\n", page)[0]
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(faults.EVERY)
+    assert set(re.findall(r"`(\w+)`", rest)) == set(faults.ENDINGS)
+    manners = set(inspect.signature(World).parameters) - {"clock", "seed", "duration", "speed", "keys", "formats"}
+    assert manners == set(re.findall(r"`(\w+)`", page.split("the ways gateways differ:")[1].split("## ")[0]))
+
+
+def test_the_chinese_page_has_every_error_code() -> None:
+    page = (ROOT / "docs" / "README.zh-CN.md").read_text()
+    kinds = [getattr(sora_tools, name) for name in sora_tools.__all__ if name.endswith("Error")]
+    codes = {kind.code for kind in kinds if issubclass(kind, sora_tools.SoraError)} - {sora_tools.SoraError.code}
+    assert codes == set(re.findall(r"(?m)^\| `(\w+)` \| .* \| (?:no|unknown|yes|与)", page))
