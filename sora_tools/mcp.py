@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
@@ -40,11 +40,10 @@ from pydantic import PrivateAttr
 from . import __version__
 from .addresses import loopback
 from .errors import ConfigurationError, SoraError
-from .events import Downloading, Event, Retrying, Saved, Seen
 from .ledger import digest
-from .schemas import VideoTask
 from .tools import CreateVideoTool, QueryVideoTool, SoraToolkit, answers
-from .tools.shared import SoraTool, listening
+from .tools.progress import Listening
+from .tools.shared import SoraTool
 
 logger = logging.getLogger("sora_tools")
 
@@ -210,12 +209,12 @@ class _VideoTool(Tool):
         convert_result: bool = False,  # noqa: ARG002
     ) -> CallToolResult:
         """Answer a call. Whatever goes wrong is an answer; only a client that leaves gets none."""
-        thread = self._thread if isinstance(self._thread, str) else self._thread(context)
         try:
+            thread = self._thread if isinstance(self._thread, str) else self._thread(context)
             if isinstance(self._tool, CreateVideoTool):
                 return await self._create(thread, arguments)
-            with listening(_Progress(context)):
-                return await self._call(thread if self._lists else _UNLISTED, uuid4().hex, arguments)
+            told = Listening(_Progress(context).hear)
+            return await self._call(thread if self._lists else _UNLISTED, uuid4().hex, arguments, [told])
         except Exception:
             logger.exception("%s failed", self.name)
             return _result(answers.line({"error": _BUG.describe()}), is_error=True)
@@ -231,10 +230,13 @@ class _VideoTool(Tool):
                 del self._unheard[next(iter(self._unheard))]
             raise
 
-    async def _call(self, thread: str, call_id: str, arguments: dict[str, Any]) -> CallToolResult:
+    async def _call(
+        self, thread: str, call_id: str, arguments: dict[str, Any], callbacks: Sequence[Listening] = ()
+    ) -> CallToolResult:
         """A call as a graph makes it: its ledger key comes of the conversation, the id and the request."""
         call = {"type": "tool_call", "name": self._tool.name, "id": call_id, "args": arguments}
-        told = await self._tool.ainvoke(call, {"configurable": {"thread_id": thread, "checkpoint_ns": "mcp"}})
+        place = {"thread_id": thread, "checkpoint_ns": "mcp"}
+        told = await self._tool.ainvoke(call, {"configurable": place, "callbacks": [*callbacks]})
         return _result(told.content, is_error=told.status == "error")
 
 
@@ -258,18 +260,19 @@ class _Progress:
         self._deaf = context.protocol_version is None  # called by no client
         self._reached, self._said = 0.0, ""
 
-    async def __call__(self, event: Event) -> None:
-        match event:
-            case Seen(task):
-                share = 90.0 if task.status == "succeeded" else 90.0 * (task.progress or 0.0)
-                await self._tell(share, _state(task))
-            case Downloading(_, _, received, total):
-                part = received / total if total else 0.0
-                await self._tell(90.0 + 9.0 * part, f"saving, {part:.0%}" if total else "saving")
-            case Saved(_, path, _):
-                await self._tell(99.0, f"saved {path.name}")
-            case Retrying(error, seconds):
-                await self._tell(0.0, f"trying again in {seconds:.0f} s: {error.message}")
+    async def hear(self, told: Mapping[str, Any]) -> None:
+        """A listener to what the call tells."""
+        done = told.get("progress") or 0.0
+        match told["event"]:
+            case "seen":
+                share = 90.0 if told["status"] == "succeeded" else 90.0 * done
+            case "downloading":
+                share = 90.0 + 9.0 * done
+            case "saved":
+                share = 99.0
+            case _:
+                share = 0.0
+        await self._tell(share, told["message"])
 
     async def _tell(self, share: float, words: str) -> None:
         if self._deaf or words == self._said:
@@ -279,14 +282,6 @@ class _Progress:
         async with asyncio.timeout(_HEARING):
             await self._context.report_progress(self._reached, 100.0, words)
         self._deaf = False
-
-
-def _state(task: VideoTask) -> str:
-    if task.status == "running" and task.progress is not None:
-        return f"running, {task.progress:.0%}"
-    if task.status == "queued" and task.queue_position:
-        return f"queued, {task.queue_position} ahead"
-    return task.status
 
 
 # --- what the answers look like -----------------------------------------------------------------------------------

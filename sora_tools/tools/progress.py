@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks import AsyncCallbackHandler, adispatch_custom_event, dispatch_custom_event
 
 from ..events import EVENT_NAME, Event, News
 from . import answers
@@ -56,6 +56,22 @@ class Progress:
             self._held.append(event)
         while self._held and self._here() is self._caller:
             yield answers.of_event(self._held.popleft(), self._secret)
+
+
+class Listening(AsyncCallbackHandler):
+    """A callback handler for asynchronous calls that hands what they tell to a coroutine function.
+
+    Args:
+        hear: Is given each event as :func:`~sora_tools.events.described`.
+    """
+
+    def __init__(self, hear: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+        self._hear = hear
+
+    async def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
+        """Part of LangChain's protocol."""
+        if name == EVENT_NAME:
+            await self._hear(data)
 
 
 def _stream_writer() -> Callable[[Any], Any]:

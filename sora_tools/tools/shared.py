@@ -18,7 +18,6 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import ConfigDict, PrivateAttr, SecretStr, ValidationError
 
 from ..client.async_sora import AsyncSora
-from ..client.shared import Listener
 from ..client.sora import Sora
 from ..config import Settings
 from ..errors import ConfigurationError, SoraError
@@ -145,7 +144,7 @@ class SoraTool(BaseTool):
         progress = Progress(asyncio.current_task, self._secret)
         with _raised_for_langchain():
             return await self._async_sora.run(
-                self._conversation(progress.told, Place.of(config), *given, **arguments), _overheard(progress.atell)
+                self._conversation(progress.told, Place.of(config), *given, **arguments), progress.atell
             )
 
     @abstractmethod
@@ -168,32 +167,6 @@ def _called(tool_call_id: str | None) -> Iterator[None]:
         yield
     finally:
         _tool_call.reset(token)
-
-
-_listener: ContextVar[Listener | None] = ContextVar("sora_tools_listener", default=None)
-"""Who else is told the events of the asynchronous calls made here."""
-
-
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Have asynchronous calls made inside tell their events to a listener, a coroutine function, as well."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
-
-
-def _overheard(listener: Listener) -> Listener:
-    """This listener, and whoever else listens here."""
-    other = _listener.get()
-
-    async def hear(event: Event) -> None:
-        await listener(event)
-        if other is not None:
-            await other(event)
-
-    return hear
 
 
 class Place(NamedTuple):
