@@ -76,7 +76,7 @@ class GivenUp(NamedTuple):
     """
 
     name: str
-    error: Exception
+    error: SoraError
 
 
 Event = Submitted | Adjusted | NotRecorded | Retrying | Seen | Downloading | Saved | GivenUp
@@ -85,6 +85,15 @@ EVENT_NAME: Final = "sora_video_event"
 """What a described event is called where it travels among others: as a custom event's name, and as its own ``type``."""
 
 _MEGABYTE: Final = 1_000_000
+
+
+def in_words(task: VideoTask) -> str:
+    """A task's state in a few words: ``queued, 3 ahead``, ``running, 42%``."""
+    if task.status == "queued" and task.queue_position:
+        return f"queued, {task.queue_position} ahead"
+    if task.status == "running" and task.progress is not None:
+        return f"running, {task.progress:.0%}"
+    return task.raw_status or task.status if task.status == "unknown" else task.status
 
 
 def described(event: Event) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def described(event: Event) -> dict[str, Any]:
             message = "It had been accepted before." if reused else "The gateway has accepted it."
             return _told("submitted", task.task_id, message, key=key, reused=reused, **_state(task))
         case Seen(task):
-            return _told("seen", task.task_id, _in_words(task), **_state(task))
+            return _told("seen", task.task_id, in_words(task), **_state(task))
         case Adjusted(key, sentence):
             return _told("adjusted", None, sentence, key=key)
         case NotRecorded(key, noted, _):
@@ -127,8 +136,7 @@ def described(event: Event) -> dict[str, Any]:
         case Saved(task_id, path, size):
             return _told("saved", task_id, f"saved {path.name}", file=path.name, size=size)
         case GivenUp(name, error):
-            known = error if isinstance(error, SoraError) else SoraError("It could not be looked at.")
-            return _told("given_up", known.task_id or name, known.message, code=known.code)
+            return _told("given_up", error.task_id or name, error.message, code=error.code)
 
 
 class News:
@@ -163,12 +171,6 @@ def _told(event: str, task_id: str | None, message: str, **facts: Any) -> dict[s
 
 def _state(task: VideoTask) -> dict[str, Any]:
     return {name: getattr(task, name) for name in ("status", "progress", "queue_position", "queue_wait")}
-
-
-def _in_words(task: VideoTask) -> str:
-    if task.status == "queued" and task.queue_position is not None:
-        return f"queued, {task.queue_position} ahead"
-    return task.status if task.ended or task.progress is None else f"{task.status}, {task.progress:.0%}"
 
 
 def _percent(progress: float | None) -> int | None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from .events import Adjusted, Downloading, Event, Retrying, Saved, Seen
+from .events import Adjusted, Downloading, Event, Retrying, Saved, Seen, in_words
 from .flow import GatewayProbe
 from .schemas import VideoTask, shortened
 
@@ -28,20 +28,9 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def state(task: VideoTask) -> str:
-    """A task's state in a few words: ``queued, 3 ahead``, ``running 42 %``."""
-    if task.status == "running" and task.progress is not None:
-        return f"running {task.progress * 100:.0f} %"
-    if task.status == "queued" and task.queue_position:
-        return f"queued, {task.queue_position} ahead"
-    if task.status == "unknown" and task.raw_status:
-        return plain(task.raw_status)
-    return task.status
-
-
 def described(task: VideoTask) -> str:
     """A task in a few lines."""
-    lines = [f"{plain(task.task_id)}  {state(task)}"]
+    lines = [f"{plain(task.task_id)}  {plain(in_words(task))}"]
     if task.request and task.request.prompt:
         lines.append(f"  prompt   {plain(task.request.prompt)}")
     if task.failure:
@@ -69,7 +58,7 @@ def row(task: VideoTask) -> str:
     """A task as a line of a list."""
     made = task.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if task.created_at else "-"
     prompt = task.request.prompt if task.request and task.request.prompt else ""
-    return f"{plain(task.task_id)}  {state(task):<15}  {made:<16}  {shortened(plain(prompt), 60)}".rstrip()
+    return f"{plain(task.task_id)}  {plain(in_words(task)):<15}  {made:<16}  {shortened(plain(prompt), 60)}".rstrip()
 
 
 def say(who: str, what: str) -> None:
@@ -110,7 +99,7 @@ def watching() -> Iterator[Callable[[Event], None]]:
         match event:
             case Seen(task):
                 done = 1.0 if task.status == "succeeded" else task.progress or 0.0
-                progress.update(bar, description=state(task), completed=done, total=1.0)
+                progress.update(bar, description=plain(in_words(task)), completed=done, total=1.0)
             case Downloading(_, _, received, total):
                 progress.update(bar, description="saving", completed=received, total=total)
             case Saved(_, _, size):
@@ -135,7 +124,7 @@ def lines() -> Callable[[Event], None]:
             case Seen(task):
                 step = task.status, task.queue_position, int((task.progress or 0.0) * 10)
                 if step != last:
-                    err.print(f"{plain(task.task_id)} {state(task)}")
+                    err.print(f"{plain(task.task_id)} {plain(in_words(task))}")
                 last = step
             case Saved(_, path, size):
                 err.print(f"saved {path.name}, {_kilobytes(size)}")

@@ -112,7 +112,7 @@ def test_the_command_leaves_a_whole_video_and_its_sheet_and_prints_where(tmp_pat
     assert said[2] == f"user     {cli.EXAMPLE}"
     assert said[3].startswith("agent    create_video(prompt=")
     assert any(line.startswith("agent    query_video(task_id=") for line in said)
-    assert any(" running " in line for line in said)
+    assert any(" running, " in line for line in said)
     assert said[-1] == "The sandbox counted 1 create; a paid gateway would have charged 0.50."
     assert "sk-never-used" not in done.stdout + done.stderr
 

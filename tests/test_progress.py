@@ -541,7 +541,7 @@ FILM = Path("/home/someone/videos/task_1.mp4")
             {"event": "given_up", "task_id": "task_1", "message": "Not yet.", "code": "wait_timeout"},
         ),
         (
-            GivenUp("k", OSError("/home/someone/ledger: disk full")),
+            GivenUp("k", SoraError("It could not be looked at.")),
             {"event": "given_up", "task_id": "k", "message": "It could not be looked at.", "code": SoraError.code},
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -172,6 +173,15 @@ def test_an_image_that_is_none_is_refused(sandbox, http, picture_host, path):
     reply = http.post(PATH, json={**SMALL, "inpaint_items": [{"url": picture_host + path}]})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "inpaint_items")
     assert sandbox.creates == 0
+
+
+def test_no_picture_is_read_for_a_caller_without_a_key():
+    body = json.dumps({**SMALL, "inpaint_items": [{"url": "http://127.0.0.1/red.png"}]}).encode()
+    world = World(keys=["right"])
+    assert [
+        len(world.pictures("POST", PATH, headers=key, body=body))
+        for key in ({"authorization": "Bearer right"}, {"authorization": "Bearer wrong"}, {})
+    ] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from sora_tools import (
     ConfigurationError,
     InvalidRequestError,
     Sora,
+    SoraError,
     TaskNotFoundError,
     VideoTask,
     WaitTimeoutError,
@@ -92,6 +93,22 @@ async def test_one_that_fails_is_missing_or_cannot_be_asked_for_does_not_disturb
     }
     given_up = [event for event in events if isinstance(event, GivenUp)]
     assert [type(event.error) for event in given_up] == [InvalidRequestError, TaskNotFoundError]
+
+
+async def test_a_bug_of_ours_is_logged_and_ends_the_watch_of_that_task_alone(
+    sandbox: Sandbox, quick: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client(sandbox) as sora:
+        broken, fine = [(await sora.create(quick)).task_id for _ in range(2)]
+        ask = sora.gateway.ledger.named
+
+        def named(origin: str, name: str) -> Any:
+            return ask(origin, name) if name != broken else {}["bug"]
+
+        monkeypatch.setattr(sora.gateway.ledger, "named", named)
+        events = [event async for event in sora.watch([broken, fine])]
+    assert ends(events) == {broken: SoraError.code, fine: "succeeded"}
+    assert "KeyError" in caplog.text
 
 
 async def test_a_key_stands_for_its_task_and_one_given_twice_is_watched_once(sandbox: Sandbox, quick: Any) -> None:

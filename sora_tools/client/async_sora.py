@@ -15,7 +15,7 @@ import httpx
 
 from .. import flow as flows
 from ..addresses import origin
-from ..errors import LostReplyError, NotSentError
+from ..errors import LostReplyError, NotSentError, SoraError
 from ..events import Event, GivenUp, News
 from ..flow import (
     NO_NEWS,
@@ -37,7 +37,7 @@ from ..flow import (
 )
 from ..schemas import TaskPage, VideoTask
 from ..wire import Reply
-from .shared import AnyRequest, Client, Files, Listener, Run, files, overheard
+from .shared import AnyRequest, Client, Files, Listener, Run, files, logger, overheard
 from .transport import (
     FRESH,
     IN_FLIGHT,
@@ -138,8 +138,11 @@ class AsyncSora(Client):
         async def follow(name: str) -> None:
             try:
                 await self.run(flows.wait(self.gateway, name, timeout), partial(tell, name))
-            except Exception as error:  # noqa: BLE001  # whatever went wrong with this one, the others are watched on
+            except SoraError as error:
                 tell(name, GivenUp(name, error))
+            except Exception as error:  # noqa: BLE001  # whatever went wrong with this one, the others are watched on
+                logger.warning("Watching %s failed", name, exc_info=error)
+                tell(name, GivenUp(name, SoraError("It could not be looked at.", task_id=name)))
 
         given = [names] if isinstance(names, str) else names
         waits = [asyncio.create_task(follow(name)) for name in dict.fromkeys(given)]

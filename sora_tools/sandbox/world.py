@@ -220,7 +220,7 @@ class World:
         """The pictures a create names, each to be read before `receive`; none where it will be refused."""
         call = _call(method, path, None, headers, body)
         where = self._place(call)
-        if where.route != "create" or len(body) > MAX_BODY:
+        if where.route != "create" or len(body) > MAX_BODY or self._unauthorized(call):
             return ()
         try:
             order = SPOKEN[where.format].read_order(call, self.manners)
