@@ -126,7 +126,8 @@ def described(event: Event) -> dict[str, Any]:
             message = "The ledger could not write it down: keep its task id."
             return _told("not_recorded", noted.task_id if noted else None, message, key=key)
         case Retrying(error, seconds):
-            message = f"Trying again in {seconds:.0f} s: {error.message}"
+            when = f"in {seconds:.0f} s" if seconds >= 0.5 else "at once"
+            message = f"Trying again {when}: {error.message}"
             return _told("retrying", error.task_id, message, seconds=round(seconds, 1), code=error.code)
         case Downloading(task_id, path, received, total):
             progress = received / total if total else None

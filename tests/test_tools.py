@@ -118,6 +118,27 @@ def test_every_answer_of_unknown_charge_says_to_query_its_key():
         assert "do not call create_video" in json.loads(of_error(SoraToolError(error)))["next"]
 
 
+def test_a_wrong_setting_is_for_the_user_to_hear_and_for_no_tool_to_try_again():
+    error = ConfigurationError("The ledger cannot be opened.", charged="unknown", key="k")
+    told = json.loads(of_error(SoraToolError(error)))["next"]
+    assert "Tell the user" in told
+    assert "query_video" not in told
+
+
+def test_a_list_says_what_has_ended_and_where_it_was_saved(invoke, sandbox, tmp_path):
+    with SoraToolkit(base_url=sandbox.base_url, api_key="any", download_dir=tmp_path) as toolkit:
+        create, query = toolkit.get_tools()
+        task_id = invoke(create, call("create_video", prompt="fly man", width=64, height=36, n_frames=3)).artifact[
+            "task"
+        ]["task_id"]
+        while invoke(query, call("query_video", task_id=task_id)).artifact["task"]["status"] != "succeeded":
+            pass
+        (listed,) = json.loads(invoke(query, {}))["tasks"]
+        asyncio.run(toolkit.async_sora.close())
+    assert listed["status"] == "succeeded"
+    assert [Path(file).parent for file in listed["files"]] == [tmp_path]
+
+
 def test_broken_arguments_come_back_and_nothing_is_sent(invoke):
     gateway = FakeGateway()
     with SoraToolkit(**gateway.settings()) as toolkit:

@@ -65,7 +65,7 @@ def requested(request: VideoRequest | Mapping[str, Any] | str | None, fields: Ma
             given = {**request, **fields}
         case _:
             raise InvalidRequestError(
-                f"A {type(request).__name__} was given as the request.",
+                f"request: {type(request).__name__} was given.",
                 hint="Nothing was sent. Give a VideoRequest, a mapping of its fields, or a prompt.",
             )
     try:

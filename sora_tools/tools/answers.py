@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.exceptions import ModelError
 from langchain_core.tools import ToolException
 
-from ..errors import InvalidRequestError, SoraError, is_retryable, masked
+from ..errors import ConfigurationError, InvalidRequestError, SoraError, is_retryable, masked
 from ..events import Event, described
 from ..flow import successful
 from ..ledger import Submission
@@ -38,6 +38,7 @@ _UNKNOWN: Final = (
     "It may be paid for already: do not call create_video for it. Call query_video with this key in place of task_id, "
     "now or in a minute: it looks for the task."
 )
+_SET_UP: Final = "Tell the user that this is set up wrongly, with the message. Call no tool for it until it is mended."
 _RENDERING: Final = (
     "Look again with query_video in about {:.0f} s, or when the user asks. It is being made: do not create it again."
 )
@@ -81,6 +82,8 @@ def of_error(error: ToolException) -> str:
         raise error
     told = error.error
     after = {"next": _UNKNOWN} if told.charged == "unknown" and told.key else {}
+    if isinstance(told, ConfigurationError):  # no other call can do better
+        after = {"next": _SET_UP}
     return line({"error": told.describe(), **after})
 
 
@@ -183,7 +186,9 @@ def _hints(request: VideoRequest) -> list[str]:
 def _submission(row: Submission) -> Json:
     created = datetime.fromtimestamp(row.intended_at, UTC).isoformat(timespec="seconds")
     name = {"key": row.key} if row.task_id is None else {"task_id": row.task_id}
-    return {**name, "state": row.state, "prompt": _cut(row.body.get("prompt")), "created_at": created}
+    ended = {"status": row.outcome} if row.outcome else {}
+    saved = {"files": list(row.files)} if row.files else {}
+    return {**name, "state": row.state, **ended, "prompt": _cut(row.body.get("prompt")), "created_at": created, **saved}
 
 
 def _summary(task: VideoTask) -> Json:
