@@ -14,7 +14,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
-from sora_tools import AsyncSora, Sora
+from sora_tools import AsyncSora, Sora, VideoTask
 from sora_tools.demo import chat_model, gateway
 
 ideas = sys.argv[1:] or ["a paper boat in the rain", "a lighthouse in a storm", "a kite over the dunes"]
@@ -34,9 +34,10 @@ async def main() -> None:
         generate = RunnableLambda(sora.generate, afunc=AsyncSora.sharing(sora).generate)
         small = generate.bind(width=480, height=270, n_frames=60, directory="videos")
         chain = write | model | StrOutputParser() | small
-        tasks = await chain.abatch([{"idea": idea} for idea in ideas], config={"max_concurrency": 2})
-    for idea, task in zip(ideas, tasks, strict=True):
-        print(f"{idea}: {task.generations[0].file}")
+        wishes = [{"idea": idea} for idea in ideas]
+        tasks = await chain.abatch(wishes, config={"max_concurrency": 2}, return_exceptions=True)
+    for idea, task in zip(ideas, tasks, strict=True):  # one that fails costs the others nothing
+        print(f"{idea}: {task.generations[0].file if isinstance(task, VideoTask) else task}")
 
 
 asyncio.run(main())

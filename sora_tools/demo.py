@@ -121,8 +121,8 @@ def gateway() -> Iterator[None]:
     For the sandbox the environment names it, with a ledger in memory: yours keeps to what was paid for. It serves the
     scripted chat model too, by any name, at ``/v1/chat/completions``.
     """
-    if "SORA_BASE_URL" in os.environ:
-        print(f"gateway  {os.environ['SORA_BASE_URL']}")
+    if address := os.environ.get("SORA_BASE_URL"):
+        print(f"gateway  {address}: this may cost money")
         yield
         return
     with Sandbox(world=World(chat_model=_completed)) as sandbox:
@@ -222,7 +222,7 @@ def _model(name: str) -> BaseChatModel:
     except Exception as error:  # each provider has errors of its own
         raise ConfigurationError(
             f"The chat model {name!r} cannot be used: {shortened(str(error), _SAID)}",
-            hint="Leave it out for the scripted one.",
+            hint="Leave it out (unset MODEL) for the scripted one.",
         ) from error
     return chat
 

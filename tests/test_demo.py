@@ -283,7 +283,7 @@ def test_a_gateway_that_is_set_is_used_as_it_is(sandboxes, monkeypatch, capsys):
     with demo.gateway():
         assert dict(os.environ) == before
     assert sandboxes[0] == []
-    assert capsys.readouterr().out == "gateway  https://gateway.example\n"
+    assert capsys.readouterr().out == "gateway  https://gateway.example: this may cost money\n"
 
 
 def test_the_sandbox_serves_the_scripted_model_too():

@@ -150,7 +150,7 @@ def test_quickstart(gateway: Sandbox, tmp_path: Path) -> None:
     assert gateway.creates == 1
     assert creates(gateway)[0].body["prompt"] == "A man who flies"
     assert measures(tmp_path) == [(854, 480, 150)]
-    assert said.splitlines()[0] == f"gateway  {gateway.base_url}"
+    assert said.splitlines()[0] == f"gateway  {gateway.base_url}: this may cost money"
     assert said.splitlines()[-1] == "Your video is ready."
     assert KEY not in said
     (submission,) = SQLiteLedger(tmp_path / "ledger.sqlite").submissions()
@@ -190,6 +190,15 @@ def test_batch_makes_two_at_a_time(gateway: Sandbox, tmp_path: Path) -> None:
         "a lighthouse in a storm",
         "a kite over the dunes",
     ]
+
+
+def test_batch_goes_on_where_one_of_its_videos_fails(gateway: Sandbox, tmp_path: Path) -> None:
+    gateway.script("task", "moderation_output")
+    said = run("batch", "a seed", "a tree", folder=tmp_path, sandbox=gateway).splitlines()[-2:]
+    assert gateway.creates == 2
+    assert len(measures(tmp_path)) == 1
+    assert [line.partition(":")[0] for line in said] == ["a seed", "a tree"]
+    assert sum("moderation withheld" in line for line in said) == 1
 
 
 def test_storyboard_makes_one_request_of_the_shots(gateway: Sandbox, tmp_path: Path) -> None:
