@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -171,6 +172,18 @@ def test_a_folder_is_a_folder(video, look):
     video.mkdir()
     with pytest.raises(IsADirectoryError, match=r"v\.mp4"):
         look(video)
+
+
+@pytest.mark.timeout(30)
+def test_what_has_no_end_is_not_opened(video, look):
+    os.mkfifo(video)
+    with pytest.raises(ValueError, match=r"v\.mp4: not a regular file but a pipe"):
+        look(video)
+    video.unlink()
+    video.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"v\.mp4: not a regular file but a pipe"):
+        look(video)
+    assert names(video) == ["v.mp4"]
 
 
 def test_a_file_that_may_not_be_read_is_a_matter_of_permission(tmp_path):

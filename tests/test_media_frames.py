@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
+import struct
+import warnings
+import zlib
 
 import av
 import pytest
@@ -22,7 +26,8 @@ from clips import (
     without_its_start,
     write_clip,
 )
-from PIL import Image
+from PIL import Image, ImageCms, ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from sora_tools import InpaintItem, Sora, VideoRequest
 from sora_tools.media import data_url, frame, frames, poster, probe
@@ -240,6 +245,137 @@ def test_what_is_no_image_is_named(clip, tmp_path):
         data_url(whole[: len(whole) // 2])
     with pytest.raises(FileNotFoundError):
         data_url(tmp_path / "nowhere.png")
+
+
+# data_url, of images that somebody else made
+
+
+def noise(size=(200, 200)):
+    return Image.merge("RGB", [Image.effect_noise(size, 80)] * 3)
+
+
+def saved(image, kind, **more):
+    data = io.BytesIO()
+    image.save(data, kind, **more)
+    return data.getvalue()
+
+
+def told(text):
+    """Words for a PNG to carry."""
+    words = PngInfo()
+    words.add_text("comment", text)
+    words.add_itxt("XML:com.adobe.xmp", text)
+    return words
+
+
+LONG = "x" * 60_000
+CHATTY = {
+    "jpeg": lambda: saved(noise(), "JPEG", comment=LONG.encode(), exif=b"Exif\0\0" + LONG.encode()[:60_000]),
+    "jpeg profile": lambda: saved(noise(), "JPEG", icc_profile=LONG.encode()),
+    "jpeg xmp": lambda: saved(noise(), "JPEG", xmp=LONG.encode()),
+    "png": lambda: saved(noise(), "PNG", pnginfo=told(LONG), icc_profile=LONG.encode()),
+    "gif": lambda: saved(noise().convert("P"), "GIF", comment=LONG.encode()),
+    "webp": lambda: saved(noise(), "WEBP", icc_profile=LONG.encode(), xmp=LONG.encode()),
+    "tiff": lambda: saved(noise(), "TIFF", icc_profile=LONG.encode()),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", CHATTY)
+@pytest.mark.parametrize("max_length", [2_000, 40_000, 4_000_000])
+def test_nothing_goes_along_but_the_picture(kind, max_length):
+    for given in (CHATTY[kind](), Image.open(io.BytesIO(CHATTY[kind]()))):
+        url = data_url(given, max_length=max_length)
+        assert len(url) <= max_length
+        assert b"x" * 50 not in base64.b64decode(url.partition(",")[2])
+        assert not {"comment", "exif", "icc_profile", "xmp", "XML:com.adobe.xmp"} & opened(url).info.keys()
+
+
+@pytest.mark.timeout(30)
+def test_a_picture_that_never_fits_ends_in_an_error(monkeypatch):
+    monkeypatch.setattr("sora_tools.media.stills._url", lambda *_, **__: "x" * 2_001)
+    with pytest.raises(ValueError, match="max_length 2000: no picture fits so few characters"):
+        data_url(noise((300, 2)), max_length=2_000)
+
+
+def test_colours_are_seen_as_before_without_the_profile_that_said_how(tmp_path):
+    """A profile whose red and green change places: it is taken off, so the pixels have to say the same."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = (profile.index(tag, 128) for tag in (b"rXYZ", b"gXYZ"))
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    for mode in ("RGB", "RGBA"):
+        swapped = saved(Image.new(mode, (20, 20), (250, 10, 10)), "PNG", icc_profile=bytes(profile))
+        assert difference(opened(data_url(swapped)), Image.new("RGB", (20, 20), (10, 250, 10))) < 12
+    plainly = saved(Image.new("RGB", (20, 20), (250, 10, 10)), "PNG", icc_profile=bytes(profile[:140]))
+    assert difference(opened(data_url(plainly)), Image.new("RGB", (20, 20), (250, 10, 10))) == 0
+
+
+def zeros(width, height):
+    """A PNG of a few kilobytes, however large."""
+    data = zlib.compress(bytes((width // 8 + 1) * height), 9)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize("warned", ["ignore", "error"])
+@pytest.mark.parametrize("size", [(8200, 8192), (13_000, 13_000), (30_000, 30_000), (70_000_000, 1)], ids=str)
+def test_a_small_file_that_is_a_giant_picture_is_never_decoded(size, warned, tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
+    data = zeros(*size)
+    assert len(data) < 250_000
+    (tmp_path / "i.png").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter(warned, Image.DecompressionBombWarning)
+        for given, name in ((data, "the bytes"), (tmp_path / "i.png", r"i\.png")):
+            with pytest.raises(ValueError, match=rf"{name}: too many pixels \(.+\); 67,108,864 at most"):
+                data_url(given, max_side=64)
+
+
+def test_a_giant_picture_of_pillows_is_refused_too():
+    with pytest.raises(ValueError, match=r"the image: too many pixels \(8200x8192\)"):
+        data_url(Image.open(io.BytesIO(zeros(8200, 8192))))
+
+
+def test_an_icon_and_a_program_are_no_pictures_to_open(tmp_path):
+    """An icon may hold a larger picture than it says, and a program is run by another one."""
+    for kind in ("ICO", "EPS", "PPM"):
+        with pytest.raises(ValueError, match=f"the bytes: a picture of the kind {kind}; one of PNG, JPEG"):
+            data_url(saved(noise(), kind))
+
+
+def test_a_picture_too_long_for_a_jpeg_becomes_a_smaller_one():
+    long = Image.effect_noise((70_000, 20), 120).convert("RGB")
+    image = opened(data_url(long, max_length=500_000))
+    assert image.format == "JPEG"
+    assert image.width <= 65_500
+
+
+def test_a_photograph_is_decoded_no_larger_than_needed(monkeypatch):
+    photograph = saved(numbered(1365, (3200, 1800)), "JPEG", quality=95)
+    decoded_sizes = []
+    load = ImageFile.ImageFile.load
+
+    def watched(self):
+        decoded_sizes.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    image = opened(data_url(photograph, max_side=320))
+    assert (image.size, number_of(image)) == ((320, 180), 1365)
+    assert decoded_sizes[0] == (1600, 900)
+
+
+@pytest.mark.timeout(30)
+def test_what_has_no_end_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for given in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=rf"{given}: not a regular file"):
+            data_url(given)
+    with pytest.raises(IsADirectoryError):
+        data_url(tmp_path)
 
 
 # The way back to a gateway

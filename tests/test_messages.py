@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
@@ -372,6 +373,44 @@ def test_a_saved_video_goes_inline_where_that_is_asked_for(in_a_folder: Path) ->
     assert content_blocks(message.artifact, inline=True)[1] == standard(
         create_video_block, base64=encoded(MP4), mime_type="video/mp4"
     )
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("there", ["secret", "empty", "folder", "pipe", "device", "link to a secret"])
+def test_no_file_goes_inline_but_an_mp4(there: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    secret = tmp_path / "secret"
+    secret.write_text("root:x:0:0:root:/root:/bin/bash\n" * 3)
+    {
+        "secret": lambda: file.write_bytes(secret.read_bytes()),
+        "empty": file.touch,
+        "folder": file.mkdir,
+        "pipe": lambda: os.mkfifo(file),
+        "device": lambda: file.symlink_to("/dev/zero"),
+        "link to a secret": lambda: file.symlink_to(secret),
+    }[there]()
+    artifact = {"task": with_generation(file=file).model_dump(mode="json")}
+    with pytest.raises(
+        InvalidRequestError, match=r"generations\.0\.file: .*a\.mp4, which .* it must be an MP4"
+    ) as caught:
+        content_blocks(artifact, inline=True)
+    assert "bash" not in caught.value.message
+    assert content_blocks(artifact)[1]["url"] == VIDEO
+
+
+def test_an_mp4_that_is_gone_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        content_blocks(with_generation(file=tmp_path / "a.mp4"), inline=True)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("there", ["folder", "pipe", "device"])
+def test_a_frame_is_read_from_a_regular_file_alone(there: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    {"folder": file.mkdir, "pipe": lambda: os.mkfifo(file), "device": lambda: file.symlink_to("/dev/zero")}[there]()
+    for frame in (file, str(file)):
+        with pytest.raises(InvalidRequestError, match=r"frames\.1: .*a\.png, which is no regular file, was given"):
+            content_blocks(TASK, [picture(), frame])
 
 
 def test_a_video_that_came_within_the_answer_goes_inline_and_no_other_way():

@@ -15,10 +15,18 @@ from av.container import InputContainer
 _ONLY_VIDEOS = {"format_whitelist": "mov,matroska,avi,mpegts,flv,h264,hevc", "protocol_whitelist": "file"}
 
 
+def regular(path: str | os.PathLike[str]) -> Path:
+    """The path, unless opening it could wait for ever, as with a pipe, or reading it could, as with a device."""
+    here = Path(path)
+    if here.exists() and not (here.is_file() or here.is_dir()):  # opening a folder fails in Python's own words
+        raise ValueError(f"{here}: not a regular file but a pipe, a device or a socket; give the path of a file")
+    return here
+
+
 @contextmanager
 def reading(video: str | os.PathLike[str]) -> Iterator[InputContainer]:
     """The file opened, with a picture track in it; whatever goes wrong with it is said with its name."""
-    path = Path(video)
+    path = regular(video)
     path.open("rb").close()  # a missing file is a missing file, with Python's words for it
     try:
         with av.open(f"file:{path}", options=_ONLY_VIDEOS) as container:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import av
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from .files import whole
+from .files import regular, whole
 from .video import picked, pictures, spread
 
 _POSTER_CHOICES = 9
+_MOST_PIXELS: Final = 8192 * 8192
+"""More than cameras of phones give. Zeros compress: 20 kB can hold a picture that takes a gigabyte to open."""
+
+_MOST_SIDE: Final = 65_500
+"""Of a JPEG: libjpeg writes no larger one."""
+
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "MPO")
+"""Among the others are programs that draw, and icons that hold larger pictures than their header says."""
 
 
 def frame(video: str | os.PathLike[str], index: int = 0) -> Image.Image:
@@ -92,10 +102,12 @@ def data_url(
     """An image as text, as ``inpaint_items`` takes it, and models that see.
 
     It is a PNG where that is short enough, which keeps every pixel; else a JPEG of less and less quality; and where
-    even that is too long, a smaller one.
+    even that is too long, a smaller one. It is the picture alone: upright, in sRGB, without comments, places or
+    profiles that the image came with.
 
     Args:
-        image: A Pillow image, as :func:`frame` gives it, an image file's bytes, or its path.
+        image: A Pillow image, as :func:`frame` gives it, an image file's bytes, or its path: PNG, JPEG, WebP, GIF, BMP,
+            TIFF or AVIF, and HEIF where Pillow has a plugin for it. At most 67,108,864 pixels (8192 x 8192).
         max_side: Pixels of the longer side at most; a larger image is made smaller. Without it the size is kept.
         max_length: Characters of the text at most, 2,000 or more.
 
@@ -103,24 +115,30 @@ def data_url(
         ``data:image/png;base64,...`` or ``data:image/jpeg;base64,...``.
 
     Raises:
-        ValueError: It is no image that can be read, or a number is too small.
+        ValueError: It is no image that can be read, has too many pixels, or a number is too small.
         OSError: The file cannot be opened.
     """
     if max_length < 2000 or (max_side is not None and max_side < 1):
         raise ValueError(f"max_length {max_length}, max_side {max_side}: at least 2000 characters and 1 pixel")
-    picture = _opened(image)
+    picture = _opened(image, max_side)
     if max_side is not None:
         picture.thumbnail((max_side, max_side))
-    return next(url for url in _urls(picture) if len(url) <= max_length)
+    for url in _urls(picture):
+        if len(url) <= max_length:
+            return url
+    raise ValueError(f"max_length {max_length}: no picture fits so few characters, not even a single pixel of this one")
 
 
 def _urls(picture: Image.Image) -> Iterator[str]:
     """Ever shorter ways to write one image. The last is a single pixel."""
     yield _url(picture, "png")
     flat = _flat(picture)
+    flat.thumbnail((_MOST_SIDE, _MOST_SIDE))
     while True:
         for quality in (95, 85, 70):
             yield _url(flat, "jpeg", quality=quality)
+        if flat.size == (1, 1):
+            return
         flat = flat.resize((max(1, flat.width * 3 // 4), max(1, flat.height * 3 // 4)), Image.Resampling.LANCZOS)
 
 
@@ -130,21 +148,58 @@ def _url(picture: Image.Image, kind: str, **options: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.getbuffer()).decode()}"
 
 
-def _opened(image: Image.Image | bytes | str | os.PathLike[str]) -> Image.Image:
-    """The image, upright, as RGB or RGBA, and nobody else's."""
+def _opened(image: Image.Image | bytes | str | os.PathLike[str], max_side: int | None) -> Image.Image:
+    """The image, upright, as RGB or RGBA, without anything but its pixels, and nobody else's."""
     if isinstance(image, Image.Image):
+        _bounded("the image", image)
         return _plain(image)
-    data, name = (image, "the bytes") if isinstance(image, bytes) else (Path(image).read_bytes(), str(image))
-    try:
-        with Image.open(BytesIO(data)) as picture:
+    name = "the bytes" if isinstance(image, bytes) else str(image)
+    with BytesIO(image) if isinstance(image, bytes) else regular(image).open("rb") as file:
+        with _decoding(name):
+            picture = Image.open(file)
+        if picture.format not in _FORMATS:
+            raise ValueError(f"{name}: a picture of the kind {picture.format}; one of {', '.join(_FORMATS)}")
+        _bounded(name, picture)
+        with _decoding(name):
+            if max_side is not None:
+                picture.draft(None, (2 * max_side, 2 * max_side))  # a JPEG need not be decoded larger than that
             return _plain(picture)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own bound, or its user's
+        raise _too_large(name, str(error)) from error
     except Exception as error:  # broken bytes make decoders raise anything from OSError to struct.error
         raise ValueError(f"{name}: not an image that can be read; frame() takes one out of a video") from error
 
 
+def _bounded(name: str, picture: Image.Image) -> None:
+    if picture.width * picture.height > _MOST_PIXELS:
+        raise _too_large(name, f"{picture.width}x{picture.height}")
+
+
+def _too_large(name: str, given: str) -> ValueError:
+    return ValueError(f"{name}: too many pixels ({given}); {_MOST_PIXELS:,} at most, so make it smaller first")
+
+
 def _plain(picture: Image.Image) -> Image.Image:
     upright = ImageOps.exif_transpose(picture)
-    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    made = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    _to_srgb(made)
+    made.info = {}  # which Pillow would write along, however long it is
+    return made
+
+
+def _to_srgb(picture: Image.Image) -> None:
+    """Bring colours to the space that is meant where no profile is. One that cannot be read changes nothing."""
+    profile = picture.info.get("icc_profile")
+    if isinstance(profile, bytes) and profile[16:20] == b"RGB ":
+        with suppress(ImageCms.PyCMSError, OSError, ImportError):  # a Pillow may have been built without it
+            told = ImageCms.ImageCmsProfile(BytesIO(profile))
+            ImageCms.profileToProfile(picture, told, ImageCms.createProfile("sRGB"), inPlace=True)
 
 
 def _flat(picture: Image.Image) -> Image.Image:

@@ -1,7 +1,8 @@
 """A task as content blocks, for people who feed a multimodal model on purpose.
 
 Rule: nothing is fetched, and nothing large goes along unasked. Tool answers stay text: most providers refuse a video
-in a message, and some download its address while they convert it.
+in a message, and some download its address while they convert it. A task may come from a checkpoint or another
+service, and names files as it likes: what is no MP4 goes nowhere.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ def content_blocks(
         says so.
 
     Raises:
-        InvalidRequestError: The task is none, or a frame is no picture.
+        InvalidRequestError: The task is none, a frame is no picture, or the file of a video is no MP4.
         OSError: A file cannot be read.
     """
     read = _read(task)
     if read.status != "succeeded":
         return [_text(_about(read), _without_video(read))]
-    videos = [_video(generation, inline=inline) for generation in read.generations]
+    videos = [_video(index, generation, inline=inline) for index, generation in enumerate(read.generations)]
     pictures = [_image(index, frame) for index, frame in enumerate(frames)]
     numbered = enumerate(zip(read.generations, videos, strict=True), 1)
     told = [_measures(number, generation, shown=video is not None) for number, (generation, video) in numbered]
@@ -108,11 +109,11 @@ def _measures(number: int, generation: Generation, *, shown: bool) -> str:
     return f"Video {number}: {size}, {length}; {where}."
 
 
-def _video(generation: Generation, *, inline: bool) -> Block | None:
+def _video(index: int, generation: Generation, *, inline: bool) -> Block | None:
     url = generation.url or ""
     carried = url.startswith(CARRIED) and not url.endswith("…")  # artifacts are without their bytes
     if inline and generation.file is not None:
-        data = b64encode(generation.file.read_bytes()).decode()
+        data = b64encode(_film(index, generation.file)).decode()
     elif inline and carried:
         data = url.removeprefix(CARRIED)
     elif _public(url) and not generation.needs_key:
@@ -120,6 +121,28 @@ def _video(generation: Generation, *, inline: bool) -> Block | None:
     else:
         return None
     return {"type": "video", "base64": data, "mime_type": "video/mp4"}
+
+
+def _film(index: int, path: Path) -> bytes:
+    if _endless(path):
+        raise _no_film(index, f"{path}, which is no regular file,")
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"ftyp":  # ISO/IEC 14496-12: an MP4 begins with a box of this name
+            raise _no_film(index, f"{path}, which does not begin as an MP4,")
+        file.seek(0)
+        return file.read()
+
+
+def _no_film(index: int, given: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"generations.{index}.file: {given} was given; it must be an MP4 that was saved on this machine.",
+        hint="Save the video again, or leave out inline and look at who wrote this task.",
+    )
+
+
+def _endless(path: Path) -> bool:
+    """Whether something other than a file is there: opening a pipe may wait for ever, and reading a device too."""
+    return path.exists() and not path.is_file()
 
 
 def _public(url: str) -> bool:
@@ -135,6 +158,8 @@ def _image(index: int, frame: bytes | str | os.PathLike[str] | Picture) -> Block
             data = frame
         case str() if frame[:5].lower() == "data:":
             data = _decoded(index, frame)
+        case str() | os.PathLike() if _endless(Path(frame)):
+            raise _no_picture(index, f"{frame}, which is no regular file,")
         case str() | os.PathLike():
             data = Path(frame).read_bytes()
         case Picture():
