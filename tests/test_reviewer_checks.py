@@ -44,7 +44,7 @@ import pytest
 import test_tool_schemas
 from fake_gateway import PROMPT, FakeGateway, call, task
 from raw_gateway import Connection, RawGateway
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import CreateVideoTool, QueryVideoTool, Sora, SoraToolkit
 from sora_tools.dialects import DIALECTS
@@ -203,6 +203,7 @@ def test_check_11_an_image_that_is_not_the_publics_is_refused_unsent(url: str) -
 def test_check_12_all_public_names_load_no_framework() -> None:
     program = (
         "import sora_tools, sys; [getattr(sora_tools, name) for name in sora_tools.__all__];"
+        "sora_tools.video_approval();"
         "print(sorted({'langchain', 'langgraph', 'mcp', 'openai'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout.strip() == b"[]"
@@ -259,7 +260,7 @@ def test_check_14_every_program_of_a_docstring_runs(kind: type, quickly: Sandbox
     text = text.replace("task_01...", made)
     blocks = [dedent(block) for block in re.findall(r"code-block:: python\n\n((?: {12}.*\n|\n)+)", text)]
     programs = [block for block in blocks if not block.startswith(("'", "[", "ToolMessage("))]  # those are answers
-    names: dict[str, Any] = {"model": ScriptedModel(calls=[("create_video", PROMPT)])}
+    names: dict[str, Any] = {"model": scripted([("create_video", PROMPT)])}
     try:
         for program in programs:
             exec(compile(program, kind.__name__, "exec"), names)
