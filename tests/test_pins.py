@@ -1,7 +1,7 @@
 """The wheel as others install it: with the lowest versions it allows, on other Pythons, and under strict type checkers.
 
 Each environment is made once, from the wheel, into pytest's cache or the folder that SORA_TESTS_PINS names. What cannot
-be had here is skipped, and the skip says why. `make long` runs these tests: about four minutes the first time.
+be had here is skipped, and the skip says why. `make long` runs these tests: about six minutes the first time.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def test_check_01_on_the_lowest_versions_that_are_allowed(environment) -> None:
     python = environment("lowest", sys.executable, [*before, *TESTS], after)
     installed(python, pinned)
     passes(python, STANDARD)
-    passes(python, SUBSET)
+    # An old typer beside a new click uses what that one will drop some day.
+    passes(python, [*SUBSET, "-W", "ignore:'click:DeprecationWarning"])
 
 
 def test_check_01_mcp_on_the_lowest_version_that_is_allowed(environment) -> None:
@@ -134,7 +135,8 @@ def test_check_01_mcp_on_the_lowest_version_that_is_allowed(environment) -> None
     pinned = [lowest(line) for line in PROJECT["optional-dependencies"]["mcp"]]
     python = environment("lowest-mcp", sys.executable, [*pinned, *required(*EXTRAS), *TESTS, "jsonschema>=4.20"])
     installed(python, pinned)
-    passes(python, ["tests/test_mcp.py", "-k", "check_13"])
+    # Its client cannot start a process by itself yet; ours over stdio is one of our own.
+    passes(python, ["tests/test_mcp.py", "-k", "check_13 and not over_stdio or killed_between"])
 
 
 def interpreter(version: str) -> str:
@@ -226,7 +228,7 @@ async def follow(task_ids: list[str]) -> dict[str, str]:
             if isinstance(event, Seen) and event.task.ended:
                 told[event.task.task_id] = event.task.status
             elif isinstance(event, GivenUp):
-                told[event.name] = event.error.code
+                told[event.name] = str(event.error)
     return told
 
 
