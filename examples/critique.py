@@ -37,9 +37,9 @@ def verdict_on(task: VideoTask) -> Verdict:
     """Show four frames of it to the model, and not the video itself: few models take one."""
     file = task.generations[0].file
     assert file is not None, "it was saved"
-    blocks: list[Any] = [block for block in content_blocks(task, frames(file, 4)) if block["type"] != "video"]
+    shown = HumanMessage(content_blocks(task, frames(file, 4), videos=False))
     asked = f'Judge a video by four of its frames. It was made for: "{prompt}"'
-    verdict: Verdict = judge.invoke([SystemMessage(asked), HumanMessage(content=blocks)])
+    verdict: Verdict = judge.invoke([SystemMessage(asked), shown])
     return verdict
 
 

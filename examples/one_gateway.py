@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from langchain.agents import create_agent
 from langchain.chat_models import init_chat_model
@@ -20,9 +21,9 @@ prompt = " ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at ni
 name = os.environ.get("MODEL", "openai:scripted")
 
 with gateway(), SoraToolkit(download_dir="videos") as toolkit:
-    here = toolkit.sora.gateway.settings
-    model = init_chat_model(name, base_url=f"{here.base_url}/v1", api_key=here.api_key)
+    tools: list[Any] = toolkit.get_tools()
+    model = init_chat_model(name, base_url=f"{tools[0].base_url}/v1", api_key=tools[0].api_key)
     print(f"model    {name}, at the same address")
-    agent = create_agent(model, toolkit.get_tools())
+    agent = create_agent(model, tools)
     for message in agent.invoke({"messages": [HumanMessage(prompt)]})["messages"]:
         message.pretty_print()

@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, Field
 
-from sora_tools import Sora, VideoLimits, VideoRequest
+from sora_tools import Sora, SoraError, VideoLimits, VideoRequest
 from sora_tools.demo import chat_model, gateway
 
 idea = " ".join(sys.argv[1:]) or "A paper boat's journey, in three shots"
@@ -51,8 +51,10 @@ scripted = Storyboard(
 write: Any = chat_model(scripted).with_structured_output(Storyboard)
 
 with gateway(), Sora(limits=VideoLimits(max_frames=360)) as sora:  # the model decides the length: not beyond this
-    film = RunnableLambda(sora.generate).bind(directory="videos")
-    task = (write | request | film).invoke(idea)
+    try:
+        task = (write | request | RunnableLambda(sora.generate).bind(directory="videos")).invoke(idea)
+    except SoraError as error:
+        sys.exit(f"no video  {error}")
     for action in task.request.actions if task.request else ():
         print(f"  {action.description}")
     print(task.generations[0].file)

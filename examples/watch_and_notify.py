@@ -11,9 +11,9 @@ import sys
 from typing import Any
 from uuid import uuid4
 
+import langchain_core.messages
 from langchain.agents import create_agent
 from langchain.messages import AIMessage, HumanMessage
-from langchain_core.messages import add_notification_metadata  # since langchain-core 1.7.2
 from langgraph.checkpoint.memory import InMemorySaver
 
 from sora_tools import SoraToolkit
@@ -21,6 +21,7 @@ from sora_tools.demo import chat_model, gateway
 from sora_tools.events import GivenUp, Seen, described
 
 INSTRUCTIONS = "Start the video, then end your turn: you are told when it has ended. Only then look at it."
+mark: Any = getattr(langchain_core.messages, "add_notification_metadata", lambda message, **_: message)  # since 1.7.2
 THREAD: Any = {"configurable": {"thread_id": str(uuid4())}}
 
 
@@ -47,14 +48,13 @@ async def main(prompt: str) -> None:
     with gateway():
         async with SoraToolkit(download_dir="videos") as toolkit:
             settings: Any = {"system_prompt": INSTRUCTIONS, "checkpointer": InMemorySaver()}
-            agent = create_agent(chat_model(scripted), toolkit.get_tools(), **settings)
-            started = await turn(agent, HumanMessage(prompt))
+            bot = create_agent(chat_model(scripted), toolkit.get_tools(), **settings)
+            started = await turn(bot, HumanMessage(prompt))
             async for event in toolkit.async_sora.watch(started):
                 told = described(event)
                 print(f"video    {told['message']}")
                 if isinstance(event, GivenUp) or (isinstance(event, Seen) and event.task.ended):
-                    notice = HumanMessage(f"News of {told['task_id']}: {told['message']}")
-                    await turn(agent, add_notification_metadata(notice, source="sora_tools"))
+                    await turn(bot, mark(HumanMessage(f"News of {told['task_id']}: {told['message']}"), source="watch"))
 
 
 asyncio.run(main(" ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"))

@@ -28,9 +28,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ToolRetryMiddleware
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -40,6 +38,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, interrupt
+from scripted_model import in_turns
 
 from sora_tools import Retry, SoraToolError, SoraToolkit, SubmissionUnknownError
 from sora_tools.flow import reconcile
@@ -60,29 +59,6 @@ Tools = Callable[..., list[BaseTool]]
 # --- what the cases are made of ----------------------------------------------------------------------------------
 
 
-class Turns(BaseChatModel):
-    """A model that calls these tools, turn after turn, and says that it is done after the last and where none is named.
-
-    A turn is a list of calls, or a function of the conversation so far that gives one.
-    """
-
-    turns: list[Any]
-
-    @property
-    def _llm_type(self) -> str:
-        return "turns"
-
-    def bind_tools(self, *given: Any, **settings: Any) -> Turns:
-        return self
-
-    def _generate(self, messages: list[BaseMessage], *given: Any, **settings: Any) -> ChatResult:
-        spoken = sum(isinstance(message, AIMessage) for message in messages)
-        turn = self.turns[spoken] if spoken < len(self.turns) else []
-        calls = turn(messages) if callable(turn) else turn
-        message = AIMessage("" if calls else "done", tool_calls=calls)
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-
 def create(call_id: str = "call_0", prompt: str = "fly man", **fields: Any) -> dict[str, Any]:
     return {"name": "create_video", "args": {"prompt": prompt, **fields}, "id": call_id, "type": "tool_call"}
 
@@ -92,7 +68,7 @@ def query(name: str, call_id: str = "call_q") -> dict[str, Any]:
 
 
 def agent(tools: list[BaseTool], *turns: Any, **settings: Any) -> Build:
-    return lambda saver: create_agent(Turns(turns=list(turns)), tools, checkpointer=saver, **settings)
+    return lambda saver: create_agent(in_turns(turns), tools, checkpointer=saver, **settings)
 
 
 class State(TypedDict, total=False):

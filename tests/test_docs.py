@@ -11,7 +11,7 @@ import openai
 import pytest
 import test_dialects
 from fault_server import FaultServer
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 from typer.testing import CliRunner
 
 import sora_tools
@@ -119,7 +119,7 @@ def test_every_program_of_the_page_runs_and_says_what_the_page_says(
         monkeypatch.setenv("SORA_BASE_URL", sandbox.base_url)
         monkeypatch.setenv("SORA_API_KEY", "sk-test-0123456789")
         monkeypatch.setenv("SORA_LEDGER", str(tmp_path / "ledger.sqlite"))
-        names: dict[str, Any] = {"model": ScriptedModel(calls=MODELS[page])}
+        names: dict[str, Any] = {"model": scripted(MODELS[page])}
         for language, block in blocks:
             if language == "python":
                 capsys.readouterr()

@@ -13,7 +13,7 @@ import pytest
 from documented import EXAMPLE
 from langchain.agents import create_agent
 from langchain_core.messages import ToolMessage
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import SoraToolkit
 from sora_tools.media import probe
@@ -28,7 +28,7 @@ def ask(last: ToolMessage) -> dict[str, Any]:
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_the_pages_example_goes_from_an_agent_to_a_file(colour: str, tmp_path: Path) -> None:
-    model = ScriptedModel(calls=[("create_video", EXAMPLE), ("query_video", ask), ("query_video", ask)])
+    model = scripted([("create_video", EXAMPLE), ("query_video", ask), ("query_video", ask)])
     question = {"messages": [("user", "Make a video of a man who flies.")]}
     with Sandbox(speed=4) as sandbox:
         with SoraToolkit(base_url=sandbox.base_url, api_key=KEY, download_dir=tmp_path) as toolkit:
@@ -82,7 +82,7 @@ def test_check_14_every_program_of_the_readme_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sora_tools.flow.look.SHORTEST", 0.1)
-    model = ScriptedModel(calls=[("create_video", {"prompt": "fly man", "n_frames": 3}), ("query_video", ask)])
+    model = scripted([("create_video", {"prompt": "fly man", "n_frames": 3}), ("query_video", ask)])
     with Sandbox(speed=20) as sandbox:
         monkeypatch.setenv("SORA_BASE_URL", sandbox.base_url)
         monkeypatch.setenv("SORA_API_KEY", KEY)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import langchain_core.messages
 import pytest
 from PIL import ImageChops, ImageStat
 
@@ -32,9 +31,8 @@ KEY = "sk-test-0123456789"
 BOUND = 60
 """Seconds after which an example is killed: it hangs."""
 
-NOTIFIES = pytest.mark.skipif(
-    not hasattr(langchain_core.messages, "add_notification_metadata"), reason="it needs langchain-core 1.7.2"
-)
+REAL = pytest.param("a real client's", marks=pytest.mark.long)
+"""Whose model it is, where the scripted one plays the same part in `make test`."""
 
 
 def command(name: str, *arguments: str) -> list[str]:
@@ -56,9 +54,11 @@ def surroundings(folder: Path, sandbox: Sandbox | None, **more: str) -> dict[str
     }
 
 
-def run(name: str, *arguments: str, folder: Path, sandbox: Sandbox | None, answers: str = "", **more: str) -> str:
-    """What it prints. ``answers``: what its user types."""
-    done = subprocess.run(
+def example(
+    name: str, *arguments: str, folder: Path, sandbox: Sandbox | None, answers: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end. ``answers``: what its user types."""
+    return subprocess.run(
         command(name, *arguments),
         cwd=folder,
         env=surroundings(folder, sandbox, **more),
@@ -68,6 +68,11 @@ def run(name: str, *arguments: str, folder: Path, sandbox: Sandbox | None, answe
         timeout=BOUND,
         check=False,
     )
+
+
+def run(name: str, *arguments: str, **settings: Any) -> str:
+    """What it prints."""
+    done = example(name, *arguments, **settings)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -135,7 +140,9 @@ def test_every_example_is_a_page_that_says_what_makes_it_real() -> None:
         assert f'"{example.stem}"' in tested, f"{example.name} has no test"
 
 
-@pytest.mark.parametrize("name", ["quickstart", "storyboard", "one_gateway"])
+@pytest.mark.parametrize(
+    "name", ["one_gateway", *(pytest.param(name, marks=pytest.mark.long) for name in ("quickstart", "storyboard"))]
+)
 def test_with_nothing_set_it_runs_on_a_sandbox_and_leaves_the_users_ledger_alone(name: str, tmp_path: Path) -> None:
     said = run(name, folder=tmp_path, sandbox=None)
     assert "a sandbox on this machine, http://127.0.0.1:" in said
@@ -210,6 +217,7 @@ def test_storyboard_makes_one_request_of_the_shots(gateway: Sandbox, tmp_path: P
     assert measures(tmp_path) == [(854, 480, 150)]
 
 
+@pytest.mark.long
 def test_storyboard_takes_the_shots_of_a_real_client(tmp_path: Path) -> None:
     shots = [{"seconds": 1, "description": "A seed"}, {"seconds": 1, "description": "A tree"}]
     chat_model = ChatModel({"content": json.dumps({"shots": shots})})
@@ -224,7 +232,20 @@ def test_storyboard_takes_the_shots_of_a_real_client(tmp_path: Path) -> None:
     assert measures(tmp_path) == [(854, 480, 60)]
 
 
-@pytest.mark.parametrize("whose", ["scripted", "a real client's"])
+@pytest.mark.long
+def test_storyboard_says_what_is_allowed_to_a_model_that_writes_more(tmp_path: Path) -> None:
+    shots = [{"seconds": seconds, "description": "A tree grows"} for seconds in (4, 4, 8)]
+    with Sandbox(world=World(chat_model=ChatModel({"content": json.dumps({"shots": shots})}))) as sandbox:
+        done = example("storyboard", folder=tmp_path, sandbox=sandbox, **settings(sandbox))
+        assert sandbox.creates == 0
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("no video  ")
+    assert "480" in line
+    assert "360" in line
+
+
+@pytest.mark.parametrize("whose", ["scripted", REAL])
 def test_image_to_video_opens_on_the_picture(whose: str, tmp_path: Path) -> None:
     chat_model = ChatModel(calls("draw_sun", sky="#204060", sun="#ffcc00"))
     with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:
@@ -245,7 +266,9 @@ def test_image_to_video_opens_on_the_picture(whose: str, tmp_path: Path) -> None
         assert "base64" not in json.dumps(asked)
 
 
-@pytest.mark.parametrize("moment", ["between create and query", "before the create is answered"])
+@pytest.mark.parametrize(
+    "moment", ["between create and query", pytest.param("before the create is answered", marks=pytest.mark.long)]
+)
 def test_workflow_survives_a_kill_and_pays_once(moment: str, tmp_path: Path) -> None:
     order = ("A kite", "order-1")
     with Sandbox() as sandbox:
@@ -271,21 +294,15 @@ def test_workflow_survives_a_kill_and_pays_once(moment: str, tmp_path: Path) -> 
         said = run("workflow", *order, folder=tmp_path, sandbox=sandbox)
         assert "order    order-1, taken up again" in said
         assert sandbox.creates == 1
-        assert len(creates(sandbox)) == 1
+        (sent,) = creates(sandbox)
+        assert sent.body["prompt"] == "A kite, filmed from a drone at sunrise"
         assert ("prompt" in said) is False, "that node was done"
         assert measures(tmp_path) == [(480, 270, 60)]
+        (video,) = (tmp_path / "videos").iterdir()
+        assert said.splitlines()[-1].split() == ["done", f"videos/{video.name}"]
         requests = len(sandbox.requests)
         assert said.splitlines()[-1] == run("workflow", *order, folder=tmp_path, sandbox=sandbox).splitlines()[-1]
         assert len(sandbox.requests) == requests, "a finished order asks for nothing"
-
-
-def test_workflow(gateway: Sandbox, tmp_path: Path) -> None:
-    said = run("workflow", folder=tmp_path, sandbox=gateway)
-    assert gateway.creates == 1
-    assert creates(gateway)[0].body["prompt"] == "A kite over the dunes, filmed from a drone at sunrise"
-    assert measures(tmp_path) == [(480, 270, 60)]
-    (video,) = (tmp_path / "videos").iterdir()
-    assert said.splitlines()[-1].split() == ["done", f"videos/{video.name}"]
 
 
 @pytest.mark.parametrize(("decision", "creates"), [("y", 1), ("n", 0)])
@@ -305,7 +322,7 @@ def test_agent_with_approval_spends_nothing_on_a_no(
         assert "There is no video: " in said
 
 
-@pytest.mark.parametrize("whose", ["scripted", "a real client's"])
+@pytest.mark.parametrize("whose", ["scripted", REAL])
 def test_chatbot_streams_progress_until_it_is_left(whose: str, tmp_path: Path) -> None:
     """By an empty line, or by the end of what is typed."""
     with Sandbox(world=World(speed=2, chat_model=demo._completed)) as gateway:
@@ -331,7 +348,6 @@ def test_chatbot_streams_progress_until_it_is_left(whose: str, tmp_path: Path) -
     ] * 2
 
 
-@NOTIFIES
 def test_watch_and_notify_posts_the_notice_when_the_video_is_ready(gateway: Sandbox, tmp_path: Path) -> None:
     lines = run("watch_and_notify", folder=tmp_path, sandbox=gateway).splitlines()
     assert gateway.creates == 1
@@ -343,7 +359,7 @@ def test_watch_and_notify_posts_the_notice_when_the_video_is_ready(gateway: Sand
     assert lines[-1] == "agent    Your video is ready."
 
 
-@NOTIFIES
+@pytest.mark.long
 def test_watch_and_notify_posts_that_it_failed_too(gateway: Sandbox, tmp_path: Path) -> None:
     gateway.script("task", "moderation_output")
     lines = run("watch_and_notify", folder=tmp_path, sandbox=gateway).splitlines()
@@ -353,7 +369,7 @@ def test_watch_and_notify_posts_that_it_failed_too(gateway: Sandbox, tmp_path: P
     assert not (tmp_path / "videos").exists()
 
 
-@pytest.mark.parametrize("whose", ["scripted", "a real client's"])
+@pytest.mark.parametrize("whose", ["scripted", REAL])
 def test_continuity_opens_each_shot_on_the_last_frame_of_the_one_before(whose: str, tmp_path: Path) -> None:
     too_many = {"prompts": ["A seed", "A sprout", "A tree", "A forest", "A planet"]}
     with Sandbox(world=World(speed=10, chat_model=ChatModel({"content": json.dumps(too_many)}))) as sandbox:
@@ -375,7 +391,11 @@ ACCEPTED = {"accepted": True, "reason": "It is stormy", "remix": ""}
 REJECTED = {"accepted": False, "reason": "The sea is flat", "remix": "A lighthouse, waves break over it"}
 
 
-@pytest.mark.parametrize("verdict", [ACCEPTED, REJECTED, None], ids=["accepted", "rejected", "scripted"])
+@pytest.mark.parametrize(
+    "verdict",
+    [ACCEPTED, REJECTED, pytest.param(None, marks=pytest.mark.long)],
+    ids=["accepted", "rejected", "scripted"],
+)
 def test_critique_remixes_once_where_the_verdict_says_so(verdict: dict[str, Any] | None, tmp_path: Path) -> None:
     chat_model = ChatModel({"content": json.dumps(verdict)})
     with Sandbox(world=World(speed=10, chat_model=chat_model)) as sandbox:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from raw_gateway import Connection, RawGateway
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     AsyncSora,
@@ -68,7 +68,7 @@ def test_an_agent_makes_a_video_in_every_format(box: Sandbox, tmp_path: Path, di
 
     calls = [("create_video", ask), *[("query_video", task_id)] * 3]
     with SoraToolkit(**settings(box, dialect, tmp_path), download_dir=tmp_path / "films", max_wait=20) as toolkit:
-        agent = create_agent(ScriptedModel(calls=calls), toolkit.get_tools())
+        agent = create_agent(scripted(calls), toolkit.get_tools())
         asked = {"messages": [("user", "make it")]}
         config: Any = {"configurable": {"thread_id": "chat"}}
         state = agent.invoke(asked, config) if colour == "sync" else asyncio.run(agent.ainvoke(asked, config))

@@ -27,7 +27,7 @@ import pytest
 from langchain.agents import create_agent
 from PIL import Image
 from raw_gateway import RawGateway
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     AsyncSora,
@@ -242,7 +242,7 @@ def test_an_agent_makes_a_video(through: dict[str, Any], box: Sandbox, tmp_path:
 
     calls = [("create_video", ASK), ("query_video", task_id)]
     with SoraToolkit(**through, download_dir=tmp_path / "films", max_wait=20) as toolkit:
-        agent = create_agent(ScriptedModel(calls=calls), toolkit.get_tools())
+        agent = create_agent(scripted(calls), toolkit.get_tools())
         asked = {"messages": [("user", "make it")]}
         config: Any = {"configurable": {"thread_id": "chat"}}
         state = agent.invoke(asked, config) if colour == "sync" else asyncio.run(agent.ainvoke(asked, config))

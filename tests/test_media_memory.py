@@ -50,8 +50,8 @@ def peak(work, video):
         "frames(video, 9)",
         "poster(video, out)",
         "contact_sheet(video, out)",
-        "concatenate([video, video], out)",
         "concatenate([video, other], out)",
+        pytest.param("concatenate([video, video], out)", marks=pytest.mark.long),
     ],
 )
 def test_a_long_video_takes_no_more_memory_than_a_short_one(clips, work, record_property):

@@ -32,7 +32,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 from PIL import Image
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     Failure,
@@ -155,7 +155,7 @@ def agent(state: State, saver: Any) -> Any:
     if state.error is not None:
         tools[1] = Failing(error=state.error, sora=toolkit.sora, async_sora=toolkit.async_sora)
     human = [HumanInTheLoopMiddleware(interrupt_on={"create_video": True})] if state.decision else []
-    return create_agent(ScriptedModel(calls=state.calls), tools, middleware=human, checkpointer=saver)
+    return create_agent(scripted(state.calls), tools, middleware=human, checkpointer=saver)
 
 
 def asked(state: State) -> list[Any]:
@@ -307,8 +307,9 @@ def test_check_08_what_was_answered_survives_a_checkpoint(name: str, colour: str
         assert again == artifact
         assert plain(again)
         assert KEY not in json.dumps(artifact)
-    assert kept(state, in_a_folder) == messages
-    assert all(map(plain, (message.artifact for message in answers(kept(state, in_a_folder)))))
+    saved = kept(state, in_a_folder)
+    assert saved == messages
+    assert all(map(plain, (message.artifact for message in answers(saved))))
 
 
 # --- content blocks ----------------------------------------------------------------------------------------------
@@ -447,6 +448,15 @@ def test_every_variant_is_told_and_those_that_can_be_are_shown():
     assert "Video 2: size unknown, length unknown; not shown" in text["text"]
 
 
+@pytest.mark.parametrize("url", [VIDEO, "https://10.0.0.1/a.mp4"])
+def test_videos_stay_out_where_that_is_asked_for(url: str, tmp_path: Path) -> None:
+    missing = with_generation(url=url, file=tmp_path / "missing.mp4")
+    words = 'Video task task_1: succeeded. Its prompt: "fly man". Video 1: 854x480, 5 s. Frames that follow: 1.'
+    text, shown = content_blocks(missing, [picture()], inline=True, videos=False)
+    assert text == standard(create_text_block, words)
+    assert shown["type"] == "image"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -564,9 +574,8 @@ def test_which_provider_takes_which_block(provider: str, block: str, tmp_path: P
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_words_and_frames_are_taken_by_every_provider(provider: str) -> None:
-    blocks = content_blocks(TASK, [picture(), picture("JPEG")])
-    looked_at = [block for block in blocks if block["type"] != "video"]
-    payload = PROVIDERS[provider]([HumanMessage(looked_at)])
+    blocks = content_blocks(TASK, [picture(), picture("JPEG")], videos=False)
+    payload = PROVIDERS[provider]([HumanMessage(blocks)])
     assert holds(payload, blocks[0]["text"])
     assert holds(payload, encoded(picture()))
     assert holds(payload, encoded(picture("JPEG")))

@@ -17,7 +17,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langgraph.errors import GraphInterrupt
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     AsyncSora,
@@ -97,7 +97,7 @@ def agent(tools: list[Any]) -> Any:
     def named(message: Any) -> dict[str, Any]:
         return {"task_id": json.loads(message.text)["task_id"]}
 
-    return create_agent(ScriptedModel(calls=[("create_video", VIDEO), ("query_video", named)]), tools)
+    return create_agent(scripted([("create_video", VIDEO), ("query_video", named)]), tools)
 
 
 class Handler(BaseCallbackHandler):
@@ -305,7 +305,7 @@ def test_a_chat_is_read_to_its_end_whatever_its_handlers_do(
     """
     kept = {"ledger": str(tmp_path / "ledger.sqlite"), "dialect": "chat"}
     handler = (LaterHandler if colour == "async" else Handler)(then())
-    with Sandbox(speed=10, render=False) as box:
+    with Sandbox(speed=40, render=False) as box:
         with nullcontext() if then is ValueError else pytest.raises(then):
             invoked(colour, creates, VIDEO, toolkit(box, **kept), handler)
         (row,) = rows_of(toolkit(box, **kept))
@@ -316,7 +316,7 @@ def test_a_chat_is_read_to_its_end_whatever_its_handlers_do(
 def test_handlers_run_where_the_tool_was_called(tmp_path: Path, brisk: None) -> None:
     """Not even what a chat's stream tells, on a thread of its own, reaches them anywhere else."""
     handler = Handler()
-    with Sandbox(speed=10, render=False) as box:
+    with Sandbox(speed=40, render=False) as box:
         invoked("sync", creates, VIDEO, toolkit(box, ledger="memory", dialect="chat"), handler)
     assert handler.threads == {threading.get_ident()}
     assert [data["event"] for data in handler.data][-1] == "submitted"
@@ -330,7 +330,7 @@ def test_a_handler_that_hangs_keeps_no_chat_from_being_read(tmp_path: Path, bris
             assert done.wait(30)
 
     hanging, done = threading.Event(), threading.Event()
-    with Sandbox(speed=10, render=False) as box, closing(SQLiteLedger(tmp_path / "ledger.sqlite")) as ledger:
+    with Sandbox(speed=40, render=False) as box, closing(SQLiteLedger(tmp_path / "ledger.sqlite")) as ledger:
         kit = toolkit(box, ledger=ledger, dialect="chat")
         caller = threading.Thread(target=invoked, args=("sync", creates, VIDEO, kit, Hanging()))
         caller.start()
@@ -376,16 +376,16 @@ def test_check_10_a_wait_looks_at_once_and_stops_at_its_deadline(brisk: None, co
 
     async def main() -> None:
         async with AsyncSora(base_url=slow.base_url, api_key=KEY) as sora:
-            await sora.wait(task_id, timeout=1.0, on_event=listen)
+            await sora.wait(task_id, timeout=0.5, on_event=listen)
 
     with Sandbox(speed=0.001) as slow, Sora(base_url=slow.base_url, api_key=KEY) as sora:
         task_id = sora.create(VIDEO).task_id
         start = time.monotonic()
         with pytest.raises(WaitTimeoutError) as caught:
-            asyncio.run(main()) if colour == "async" else sora.wait(task_id, timeout=1.0, on_event=listen)
-        assert 1.0 <= time.monotonic() - start < 2.0
+            asyncio.run(main()) if colour == "async" else sora.wait(task_id, timeout=0.5, on_event=listen)
+        assert 0.5 <= time.monotonic() - start < 1.5
     assert caught.value.task.task_id == task_id
-    assert looked[0] < 0.5
+    assert looked[0] < 0.4
     assert len(looked) > 1
 
 
@@ -426,7 +426,7 @@ def test_a_listener_that_ends_programs_does_not_end_a_chat_that_is_paid_for(
         if isinstance(event, Seen):
             raise then
 
-    with Sandbox(speed=10, render=False) as box:
+    with Sandbox(speed=40, render=False) as box:
         given = {"base_url": box.base_url, "dialect": "chat", "ledger": str(tmp_path / "ledger.sqlite")}
 
         async def main() -> None:

@@ -70,7 +70,7 @@ def bright(picture, box):
         (853, 479, 2),
         (720, 1080, 2),
         (1920, 1080, 2),
-        (854, 480, 150),
+        (854, 480, 30),
     ],
 )
 def test_size_length_and_rate_are_exact(tmp_path, width, height, n_frames):

@@ -44,7 +44,7 @@ import pytest
 import test_tool_schemas
 from fake_gateway import PROMPT, FakeGateway, call, task
 from raw_gateway import Connection, RawGateway
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import CreateVideoTool, QueryVideoTool, Sora, SoraToolkit
 from sora_tools.dialects import DIALECTS
@@ -203,21 +203,25 @@ def test_check_11_an_image_that_is_not_the_publics_is_refused_unsent(url: str) -
 def test_check_12_all_public_names_load_no_framework() -> None:
     program = (
         "import sora_tools, sys; [getattr(sora_tools, name) for name in sora_tools.__all__];"
+        "sora_tools.video_approval();"
         "print(sorted({'langchain', 'langgraph', 'mcp', 'openai'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout.strip() == b"[]"
 
 
-def test_check_12_the_tools_take_less_than_a_second_over_langchains_own() -> None:
+def test_check_12_the_tools_take_no_longer_than_langchains_own() -> None:
+    """A ratio: seconds would be the machine's. The best of some runs, for the first may have to compile."""
     program = """
 from time import process_time
-import langchain_core.tools
 start = process_time()
+from langchain_core.tools import BaseTool
+between = process_time()
 from sora_tools import SoraToolkit
-print(process_time() - start)
+print(between - start, process_time() - between)
 """
-    runs = [subprocess.run([sys.executable, "-c", program], check=True, capture_output=True) for _ in range(2)]
-    assert min(float(run.stdout) for run in runs) < 1.0, "the first run may have to compile"
+    runs = [subprocess.run([sys.executable, "-c", program], check=True, capture_output=True) for _ in range(3)]
+    langchains, ours = (min(map(float, took)) for took in zip(*(run.stdout.split() for run in runs), strict=True))
+    assert ours < langchains
 
 
 # --- 14: docstrings ----------------------------------------------------------------------------------------------
@@ -256,10 +260,14 @@ def test_check_14_every_program_of_a_docstring_runs(kind: type, quickly: Sandbox
     text = text.replace("task_01...", made)
     blocks = [dedent(block) for block in re.findall(r"code-block:: python\n\n((?: {12}.*\n|\n)+)", text)]
     programs = [block for block in blocks if not block.startswith(("'", "[", "ToolMessage("))]  # those are answers
-    names: dict[str, Any] = {"model": ScriptedModel(calls=[("create_video", PROMPT)])}
-    for program in programs:
-        exec(compile(program, kind.__name__, "exec"), names)
-    (names["toolkit"] if kind is SoraToolkit else names["tool"].sora).close()
+    names: dict[str, Any] = {"model": scripted([("create_video", PROMPT)])}
+    try:
+        for program in programs:
+            exec(compile(program, kind.__name__, "exec"), names)
+    finally:
+        for made in (names.get("toolkit"), getattr(names.get("tool"), "sora", None)):
+            if made is not None:
+                made.close()
     assert len(programs) >= 3
     assert quickly.creates - 1 == {CreateVideoTool: 2, QueryVideoTool: 0, SoraToolkit: 1}[kind]
 

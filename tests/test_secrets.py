@@ -33,7 +33,7 @@ from langchain_core.load import dumps
 from langchain_core.tools import ToolException
 from pydantic import BaseModel
 from raw_gateway import Connection, RawGateway
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     AsyncSora,
@@ -318,7 +318,7 @@ def sweep(quoting: Quoting, colour: str, folder: Path, log: Log) -> dict[str, se
         raw = {"sora": toolkit.sora, "async_sora": toolkit.async_sora, "handle_tool_error": False}
         create, query = CreateVideoTool(**raw), QueryVideoTool(**raw, max_wait=0, list_account=True)
         calls = [("create_video", {"prompt": "a"}), ("query_video", {"task_id": "task_1"}), ("query_video", {})]
-        agent = create_agent(ScriptedModel(calls=calls), toolkit.get_tools())
+        agent = create_agent(scripted(calls), toolkit.get_tools())
 
         async def stream(given: Any, config: Any) -> list[Any]:
             return [event async for event in agent.astream_events(given, config, version="v2")]

@@ -22,7 +22,7 @@ from langchain_core.tools import ToolException
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
-from scripted_model import ScriptedModel
+from scripted_model import scripted
 
 from sora_tools import (
     AsyncSora,
@@ -85,7 +85,7 @@ def test_check_03_whatever_the_gateway_does_the_agent_goes_on(invoke, fate):
     answer, code, charged, sends = FATES[fate]
     gateway = FakeGateway(answer)
     with SoraToolkit(**gateway.settings()) as toolkit:
-        agent = create_agent(ScriptedModel(calls=[("create_video", PROMPT)]), toolkit.get_tools())
+        agent = create_agent(scripted([("create_video", PROMPT)]), toolkit.get_tools())
         messages = invoke(agent, {"messages": [("user", "make it")]})["messages"]
     (message,) = [message for message in messages if isinstance(message, ToolMessage)]
     assert messages[-1].text == "done"
@@ -142,7 +142,7 @@ def test_a_list_says_what_has_ended_and_where_it_was_saved(invoke, sandbox, tmp_
 def test_broken_arguments_come_back_and_nothing_is_sent(invoke):
     gateway = FakeGateway()
     with SoraToolkit(**gateway.settings()) as toolkit:
-        agent = create_agent(ScriptedModel(calls=[("create_video", {"seconds": 4})]), toolkit.get_tools())
+        agent = create_agent(scripted([("create_video", {"seconds": 4})]), toolkit.get_tools())
         messages = invoke(agent, {"messages": [("user", "make it")]})["messages"]
     error = json.loads(messages[-2].content)["error"]
     assert messages[-2].status == "error"
@@ -156,7 +156,7 @@ def test_create_then_query_to_a_file(invoke, tmp_path):
     gateway = FakeGateway(tasks=[task()])
     calls = [("create_video", PROMPT), ("query_video", lambda last: {"task_id": json.loads(last.content)["task_id"]})]
     with SoraToolkit(**gateway.settings(), download_dir=tmp_path) as toolkit:
-        agent = create_agent(ScriptedModel(calls=calls), toolkit.get_tools())
+        agent = create_agent(scripted(calls), toolkit.get_tools())
         messages = invoke(agent, {"messages": [("user", "make it")]})["messages"]
     content = json.loads(messages[-2].content)
     (video,) = content["videos"]
@@ -461,7 +461,7 @@ def test_retry_middleware_leaves_an_unknown_fate_alone(invoke, answer, runs):
     gateway = FakeGateway(answer)
     create = CreateVideoTool(**gateway.settings(retry=Retry(attempts=1)), handle_tool_error=False)
     retrying = ToolRetryMiddleware(max_retries=2, initial_delay=0, jitter=False, on_failure="error")
-    agent = create_agent(ScriptedModel(calls=[("create_video", PROMPT)]), [create], middleware=[retrying])
+    agent = create_agent(scripted([("create_video", PROMPT)]), [create], middleware=[retrying])
     with pytest.raises(SoraToolError):
         invoke(agent, {"messages": [("user", "make it")]})
     assert len(gateway.sent) == runs

@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -24,6 +22,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from pydantic import BaseModel
 
 from sora_tools import AsyncSora, Sora, SoraToolkit, VideoRequest, VideoTask
+from sora_tools.demo import ScriptedModel
 from sora_tools.media import probe
 from sora_tools.sandbox import Sandbox
 
@@ -31,40 +30,31 @@ KEY = "sk-test-0123456789"
 SIZE = {"width": 128, "height": 72, "n_frames": 15}
 
 
-class Assistant(BaseChatModel):
+def assistant(*, patient: bool) -> ScriptedModel:
     """What a model does that reads its tools' answers: creates on a wish, queries while told to, says what it was told.
 
     ``patient``: it looks again within one turn until the video has ended. Otherwise it leaves that to the user.
     """
 
-    patient: bool
-
-    @property
-    def _llm_type(self) -> str:
-        return "assistant"
-
-    def bind_tools(self, *_: Any, **__: Any) -> Assistant:
-        return self
-
-    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=self._next(messages))])
-
-    def _next(self, messages: list[BaseMessage]) -> AIMessage:
+    def answer(messages: list[BaseMessage]) -> AIMessage:
         last = messages[-1]
         known = [json.loads(message.text) for message in messages if isinstance(message, ToolMessage)]
         if isinstance(last, HumanMessage) and "ready" not in last.text:
-            return self._call("create_video", {"prompt": last.text, **SIZE}, messages)
+            return calls("create_video", {"prompt": last.text, **SIZE}, messages)
         if isinstance(last, HumanMessage):
-            return self._call("query_video", {"task_id": known[-1]["task_id"]}, messages)
+            return calls("query_video", {"task_id": known[-1]["task_id"]}, messages)
         told = known[-1]
         if "videos" in told:
             return AIMessage(f"Here it is: {told['videos'][0]['file']}")
-        if self.patient and told["status"] in ("queued", "running"):
-            return self._call("query_video", {"task_id": told["task_id"]}, messages)
+        if patient and told["status"] in ("queued", "running"):
+            return calls("query_video", {"task_id": told["task_id"]}, messages)
         return AIMessage(f"It is {told['status']}.")
 
-    def _call(self, name: str, arguments: dict[str, Any], messages: list[BaseMessage]) -> AIMessage:
-        return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": f"call_{len(messages)}"}])
+    return ScriptedModel(answer=answer)
+
+
+def calls(name: str, arguments: dict[str, Any], messages: list[BaseMessage]) -> AIMessage:
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": f"call_{len(messages)}"}])
 
 
 def whole(file: Path) -> bool:
@@ -82,7 +72,7 @@ def test_agent_creates_queries_until_it_is_ready_and_has_the_file(
 ) -> None:
     asked = {"messages": [HumanMessage("A paper boat in the rain")]}
     with SoraToolkit(base_url=sandbox.base_url, api_key=KEY, max_wait=0.2, download_dir=tmp_path) as toolkit:
-        agent = create_agent(Assistant(patient=True), toolkit.get_tools())
+        agent = create_agent(assistant(patient=True), toolkit.get_tools())
         messages = (agent.invoke(asked) if colour == "sync" else asyncio.run(agent.ainvoke(asked)))["messages"]
     answers = [message for message in messages if isinstance(message, ToolMessage)]
     assert {answer.status for answer in answers} == {"success"}
@@ -132,7 +122,7 @@ class Chatbot:
         toolkit.sora.gateway.ledger.close()
 
     def agent(self, toolkit: SoraToolkit, saver: Any) -> Any:
-        return create_agent(Assistant(patient=False), toolkit.get_tools(), checkpointer=saver)
+        return create_agent(assistant(patient=False), toolkit.get_tools(), checkpointer=saver)
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

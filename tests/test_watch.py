@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,17 +14,13 @@ from sora_tools import (
     AsyncSora,
     ConfigurationError,
     InvalidRequestError,
-    Sora,
     SoraError,
     TaskNotFoundError,
     VideoTask,
     WaitTimeoutError,
 )
 from sora_tools.events import Event, GivenUp, Retrying, Seen
-from sora_tools.media import probe
 from sora_tools.sandbox import Sandbox
-
-HERE = Path(__file__).parent.parent
 
 
 def client(box: Sandbox, **settings: Any) -> AsyncSora:
@@ -271,36 +263,3 @@ async def test_a_thousand_are_watched_at_once(brisk: None, quick: Any) -> None:
             events = [event async for event in sora.watch([*tasks, *missing], timeout=120)]
     assert ends(events) == {**dict.fromkeys(tasks, "succeeded"), **dict.fromkeys(missing, "invalid_request")}
     assert len([event for event in events if isinstance(event, GivenUp)]) == 800
-
-
-# --- the example ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.timeout(150)
-def test_the_example_says_when_the_video_is_ready(tmp_path: Path) -> None:
-    """As a program of its own, on a gateway it is given, so that what it creates can be counted here."""
-    with Sandbox(speed=2) as sandbox:
-        settings = {"SORA_BASE_URL": sandbox.base_url, "SORA_API_KEY": "any", "PYTHONPATH": str(HERE)}
-        ran = subprocess.run(
-            [sys.executable, HERE / "examples" / "watch_and_notify.py", "a paper boat"],
-            env={**os.environ, **settings, "SORA_LEDGER": str(tmp_path / "ledger.sqlite")},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
-        assert (sandbox.creates, ran.stderr) == (1, "")
-        (film,) = (tmp_path / "videos").iterdir()
-        made = probe(film)
-        assert (made.width, made.height, made.n_frames) == (854, 480, 150)
-        with Sora(base_url=sandbox.base_url, api_key="any") as sora:
-            (task,) = sora.list().tasks
-    user, watched, notice = ran.stdout.partition("... ")
-    assert "It is rendering. I will tell you when it is ready." in user
-    assert f"{task.task_id} running" in watched + notice
-    told = notice.rpartition("Human Message")[2]
-    assert f"Video {task.task_id}: succeeded" in told
-    assert str(film.name) in told
-    assert told.rstrip().endswith("Your video is ready.")

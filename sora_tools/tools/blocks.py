@@ -11,6 +11,7 @@ import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from io import BytesIO
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -39,7 +40,8 @@ def content_blocks(
     frames: Iterable[bytes | str | os.PathLike[str] | Picture] = (),
     *,
     inline: bool = False,
-) -> list[Block]:
+    videos: bool = True,
+) -> list[str | Block]:
     """A task as the content of a ``HumanMessage``: what it is in words, its videos, and frames of them.
 
     Words and frames suit every provider that LangChain has for models that see. A video suits Gemini alone, inline;
@@ -53,11 +55,12 @@ def content_blocks(
         inline: Whether videos that were saved, or that came within the gateway's answer, go along as base64: a third
             more than the file, in memory and in each later request of the conversation. Otherwise, and where there is
             no file, a video is named by its address.
+        videos: Whether the videos are among the blocks. False suits every provider: words and frames alone.
 
     Returns:
-        A ``text`` block; a ``video`` block for each variant that has a file to go inline or a public https address
-        that opens without the key; an ``image`` block for each frame. Of a task without a video the text alone, which
-        says so.
+        Dicts all, in a list that is typed as the content of a message is: a ``text`` block; a ``video`` block for each
+        variant that has a file to go inline or a public https address that opens without the key; an ``image`` block
+        for each frame. Of a task without a video the text alone, which says so.
 
     Raises:
         InvalidRequestError: The task is none, a frame is no picture, or the file of a video is no MP4.
@@ -66,12 +69,14 @@ def content_blocks(
     read = _read(task)
     if read.status != "succeeded":
         return [_text(_about(read), _without_video(read))]
-    videos = [_video(index, generation, inline=inline) for index, generation in enumerate(read.generations)]
+    generations = enumerate(read.generations)
+    films = [_video(index, each, inline=inline) if videos else None for index, each in generations]
     pictures = [_image(index, frame) for index, frame in enumerate(frames)]
-    numbered = enumerate(zip(read.generations, videos, strict=True), 1)
-    told = [_measures(number, generation, shown=video is not None) for number, (generation, video) in numbered]
+    measured = starmap(_measures, enumerate(read.generations, 1))
+    places = [_where(film) if videos else "" for film in films]
+    told = [f"{measures}{place}." for measures, place in zip(measured, places, strict=True)]
     follow = [f"Frames that follow: {len(pictures)}."] if pictures else []
-    return [_text(_about(read), *told, *follow), *filter(None, videos), *pictures]
+    return [_text(_about(read), *told, *follow), *filter(None, films), *pictures]
 
 
 def _read(task: Any) -> VideoTask:
@@ -102,11 +107,14 @@ def _without_video(task: VideoTask) -> str:
     return f"There is no video: {failure.message or failure.kind}" if failure else "There is no video."
 
 
-def _measures(number: int, generation: Generation, *, shown: bool) -> str:
+def _measures(number: int, generation: Generation) -> str:
     size = f"{generation.width}x{generation.height}" if generation.width and generation.height else "size unknown"
     length = "length unknown" if generation.duration is None else f"{generation.duration:g} s"
-    where = "it follows" if shown else "not shown, for it has no public address"
-    return f"Video {number}: {size}, {length}; {where}."
+    return f"Video {number}: {size}, {length}"
+
+
+def _where(film: Block | None) -> str:
+    return "; not shown, for it has no public address" if film is None else "; it follows"
 
 
 def _video(index: int, generation: Generation, *, inline: bool) -> Block | None:

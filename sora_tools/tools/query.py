@@ -82,9 +82,11 @@ class QueryVideoTool(SoraTool):
 
         .. code-block:: python
 
-            async for event in agent.astream_events({"messages": [...]}, version="v2"):
-                if event["event"] == "on_custom_event":
-                    print(event["data"]["message"])  # queued, 3 ahead ... running, 42%
+            from langchain.agents import create_agent
+
+            agent = create_agent(model, [tool])
+            for news in agent.stream({"messages": [("user", "Is task_01... ready?")]}, stream_mode="custom"):
+                print(news["message"])  # queued, 3 ahead ... running, 42%
 
     Raises:
         ConfigurationError: A setting is missing or cannot work.
