@@ -357,6 +357,21 @@ async def test_a_client_that_timed_out_and_calls_again_gets_the_task_it_paid_for
     assert sandbox.creates == 2
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["in order", "the other way round"])
+async def test_two_that_gave_up_on_the_same_create_leave_its_task_to_the_next(toolkit, sandbox, ledger, mode, first):
+    sandbox.script("create", "slow", seconds=0.5)
+    async with Client(server(toolkit()), mode=mode) as client:
+        calls = [asyncio.ensure_future(client.call_tool("create_video", VIDEO)) for _ in range(2)]
+        await until(lambda: posts(sandbox))
+        for calling in (calls[first], calls[1 - first]):
+            calling.cancel()
+            await asyncio.wait([calling])
+        await until(lambda: SQLiteLedger(ledger).submissions()[0].task_id)
+        await ended(sandbox, SQLiteLedger(ledger).submissions()[0].task_id)
+        assert (await create(client))["reused"] is True
+    assert sandbox.creates == posts(sandbox) == 1
+
+
 async def test_a_client_that_comes_again_after_a_disconnect_is_in_the_same_conversation(toolkit, sandbox, mode):
     sandbox.script("task", "stuck")
     kit = toolkit()

@@ -29,6 +29,7 @@ from pydantic import PrivateAttr
 
 from .. import __version__
 from ..errors import ConfigurationError, SoraError
+from ..flow import Repeat
 from ..ledger import digest
 from ..schemas import shortened
 from ..tools import CreateVideoTool, QueryVideoTool, SoraToolkit, answers
@@ -53,7 +54,7 @@ _HEARING: Final = 1.0
 """Seconds that a client may take over one progress report; one that takes longer gets no more of them."""
 
 _MOST_UNHEARD: Final = 1000
-"""How many creates are remembered whose clients left before the answer."""
+"""How many creates are remembered that no client has had the answer to."""
 
 
 def tools(toolkit: SoraToolkit, *, thread: Conversation = "mcp", lists: bool = True) -> list[Tool]:
@@ -154,23 +155,28 @@ class _VideoTool(Tool):
             return _refusal(_NAMELESS)
         try:
             if isinstance(self._tool, CreateVideoTool):
-                return await self._create(thread, arguments)
+                return await self._create(thread, arguments, self._tool.repeat)
             told = Listening(_Progress(context).hear)
             return await self._call(thread if self._lists else _UNLISTED, uuid4().hex, arguments, [told])
         except Exception:
             logger.exception("%s failed", self.name)
             return _refusal(_BUG)
 
-    async def _create(self, thread: str, arguments: dict[str, Any]) -> CallToolResult:
+    async def _create(self, thread: str, arguments: dict[str, Any], repeat: Repeat) -> CallToolResult:
         asked = digest({"thread": thread, "arguments": arguments})
-        call_id = self._unheard.pop(asked, None) or uuid4().hex
+        # the very same twice at once is one call where tasks are reused: of two, only one would know the task
+        remembered = self._unheard.setdefault if repeat == "reuse" else self._unheard.pop
+        call_id = remembered(asked, uuid4().hex)
         try:
-            return await self._call(thread, call_id, arguments)
+            answer = await self._call(thread, call_id, arguments)
         except asyncio.CancelledError:
-            self._unheard[asked] = call_id
+            self._unheard.setdefault(asked, call_id)
             if len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]
             raise
+        if self._unheard.get(asked) == call_id:
+            del self._unheard[asked]
+        return answer
 
     async def _call(
         self, thread: str, call_id: str, arguments: dict[str, Any], callbacks: Sequence[Listening] = ()
