@@ -169,9 +169,9 @@ class _VideoTool(Tool):
         call_id = remembered(asked, uuid4().hex)
         try:
             answer = await self._call(thread, call_id, arguments)
-        except asyncio.CancelledError:
+        except BaseException:  # its client left, or a bug: nobody knows the task
             self._unheard.setdefault(asked, call_id)
-            if len(self._unheard) > _MOST_UNHEARD:
+            while len(self._unheard) > _MOST_UNHEARD:
                 del self._unheard[next(iter(self._unheard))]
             raise
         if self._unheard.get(asked) == call_id:
