@@ -29,9 +29,13 @@ from mcp_process import COMMAND, KEY, ROOT, Process, environment
 from typer.testing import CliRunner
 
 import sora_tools.mcp
-from sora_tools import SoraToolkit, SQLiteLedger, cli
+from sora_tools import ConfigurationError, SoraToolkit, SQLiteLedger, cli
+from sora_tools.ledger import digest
 from sora_tools.mcp import server, tools
 from sora_tools.media import probe
+
+ONE_ERA = pytest.mark.parametrize("mode", ["auto", pytest.param("legacy", marks=pytest.mark.long)])
+"""For what takes seconds: the protocol before the newest is left to the long tests."""
 
 VIDEO = {"prompt": "fly man", "width": 64, "height": 36, "n_frames": 3}
 PAGE = (ROOT / "docs" / "mcp.md").read_text()
@@ -99,6 +103,24 @@ async def ended(sandbox, task_id: str) -> None:
 
 def posts(sandbox) -> int:
     return sum(request.method == "POST" for request in sandbox.requests)
+
+
+async def time_out(client: Client, sandbox, arguments: dict[str, Any]) -> None:
+    """A create that left, and whose client did not wait for its answer. One that did not leave in time is none."""
+    sandbox.script("create", "slow", seconds=1.0)
+    before = posts(sandbox)
+    while posts(sandbox) == before:
+        with pytest.raises(MCPError, match=r"[Tt]imed out"):
+            await client.call_tool("create_video", arguments, read_timeout_seconds=0.2)
+
+
+async def cancel(client: Client, sandbox, arguments: dict[str, Any]) -> None:
+    """A create whose client cancels it when the gateway has been asked."""
+    before = posts(sandbox)
+    calling = asyncio.ensure_future(client.call_tool("create_video", arguments))
+    await until(lambda: posts(sandbox) > before)
+    calling.cancel()
+    await asyncio.wait([calling])
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
@@ -241,6 +263,7 @@ async def test_the_accounts_list_too_where_the_operator_says_so(toolkit):
         ("teapot", "invalid_request"),
     ],
 )
+@ONE_ERA
 async def test_check_13_what_the_gateway_refuses_is_a_tool_error_in_our_words(toolkit, sandbox, mode, fault, code):
     sandbox.script("create", fault, times=None)
     async with Client(server(toolkit()), mode=mode) as client:
@@ -319,19 +342,34 @@ async def test_the_same_create_twice_at_once_is_one(toolkit, sandbox, mode):
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["while it renders", "after it has ended"])
-async def test_a_client_that_timed_out_and_calls_again_gets_the_task_it_paid_for(toolkit, sandbox, mode, finished):
-    sandbox.script("create", "slow", seconds=0.4)
+async def test_a_client_that_timed_out_and_calls_again_gets_the_task_it_paid_for(
+    toolkit, sandbox, ledger, mode, finished
+):
     async with Client(server(toolkit()), mode=mode) as client:
-        with pytest.raises(MCPError):
-            await client.call_tool("create_video", VIDEO, read_timeout_seconds=0.2)
+        await time_out(client, sandbox, VIDEO)
         if finished:
-            await until(lambda: sandbox.creates)
-            await asyncio.sleep(0.8)
+            await until(lambda: SQLiteLedger(ledger).submissions()[0].task_id)
+            await ended(sandbox, SQLiteLedger(ledger).submissions()[0].task_id)
         told = await create(client)
         await ended(sandbox, told["task_id"])
         assert (told["reused"], sandbox.creates, posts(sandbox)) == (True, 1, 1)
         await create(client)  # it was answered, and has ended: whoever asks now wants another
     assert sandbox.creates == 2
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["in order", "the other way round"])
+async def test_two_that_gave_up_on_the_same_create_leave_its_task_to_the_next(toolkit, sandbox, ledger, mode, first):
+    sandbox.script("create", "slow", seconds=0.5)
+    async with Client(server(toolkit()), mode=mode) as client:
+        calls = [asyncio.ensure_future(client.call_tool("create_video", VIDEO)) for _ in range(2)]
+        await until(lambda: posts(sandbox))
+        for calling in (calls[first], calls[1 - first]):
+            calling.cancel()
+            await asyncio.wait([calling])
+        await until(lambda: SQLiteLedger(ledger).submissions()[0].task_id)
+        await ended(sandbox, SQLiteLedger(ledger).submissions()[0].task_id)
+        assert (await create(client))["reused"] is True
+    assert sandbox.creates == posts(sandbox) == 1
 
 
 async def test_a_client_that_comes_again_after_a_disconnect_is_in_the_same_conversation(toolkit, sandbox, mode):
@@ -344,11 +382,11 @@ async def test_a_client_that_comes_again_after_a_disconnect_is_in_the_same_conve
     assert (second["task_id"], second["reused"], sandbox.creates) == (first["task_id"], True, 1)
 
 
+@ONE_ERA
 async def test_a_create_that_was_cancelled_before_it_left_is_not_sent(toolkit, sandbox, mode):
     sandbox.script("create", "rate_limit", headers={"retry-after": "2"})
     async with Client(server(toolkit()), mode=mode) as client:
-        with pytest.raises(MCPError):
-            await client.call_tool("create_video", VIDEO, read_timeout_seconds=0.5)
+        await cancel(client, sandbox, VIDEO)
         await asyncio.sleep(2.5)
         assert (sandbox.creates, posts(sandbox)) == (0, 1)
         assert "reused" not in await create(client)
@@ -358,24 +396,20 @@ async def test_a_create_that_was_cancelled_before_it_left_is_not_sent(toolkit, s
 async def test_a_create_that_was_cancelled_after_it_left_is_written_down(toolkit, sandbox, ledger, mode):
     sandbox.script("create", "slow", seconds=0.4)
     async with Client(server(toolkit()), mode=mode) as client:
-        calling = asyncio.ensure_future(client.call_tool("create_video", VIDEO))
-        await until(lambda: posts(sandbox))
-        calling.cancel()
-        await asyncio.wait([calling])
-        await asyncio.sleep(0.8)
+        await cancel(client, sandbox, VIDEO)
+        await until(lambda: SQLiteLedger(ledger).submissions()[0].state == "accepted")
     (row,) = SQLiteLedger(ledger).submissions()
     assert (row.state, row.thread, sandbox.creates) == ("accepted", "mcp", 1)
 
 
 async def test_who_left_and_never_came_back_is_forgotten_in_time(toolkit, sandbox, monkeypatch):
-    monkeypatch.setattr("sora_tools.mcp._MOST_UNHEARD", 2)
-    sandbox.script("create", "slow", times=None, seconds=1.0)
+    monkeypatch.setattr("sora_tools.mcp.calls._MOST_UNHEARD", 2)
     creating, _ = tools(toolkit())
     async with Client(MCPServer("mine", tools=[creating])) as client:
         for prompt in "abc":
-            with pytest.raises(MCPError):
-                await client.call_tool("create_video", {"prompt": prompt}, read_timeout_seconds=0.2)
-        await asyncio.sleep(0.1)
+            await time_out(client, sandbox, {"prompt": prompt})
+            asked = digest({"thread": "mcp", "arguments": {"prompt": prompt}})
+            await until(lambda: asked in creating._unheard)  # noqa: B023  # it is awaited here
         assert len(creating._unheard) == 2
 
 
@@ -411,6 +445,31 @@ async def test_callers_who_can_be_told_apart_have_conversations_of_their_own(too
     assert (second["task_id"] != first["task_id"], sandbox.creates) == (True, 2)
 
 
+def not_told(_context: object) -> str:
+    raise RuntimeError("no user; token=secret")
+
+
+@pytest.mark.parametrize("thread", [None, 5, "", " ", "a\nb", "\ud800", not_told], ids=ascii)
+async def test_a_caller_without_a_name_is_refused_and_the_log_says_why(toolkit, sandbox, ledger, caplog, thread):
+    asked = thread if callable(thread) else lambda _context: thread
+    async with Client(server(toolkit(), thread=asked)) as client:
+        for tool, arguments in (("create_video", VIDEO), ("query_video", {})):
+            told, is_error = await call(client, tool, arguments)
+            assert (is_error, told["error"]["code"], told["error"]["charged"]) == (True, "configuration", "no")
+            assert told["error"]["hint"].startswith("Nothing was sent and nothing was charged.")
+            assert "secret" not in str(told)
+    assert ("token=secret" if callable(thread) else ascii(thread)) in caplog.text.replace("\ud800", "\\ud800")
+    assert (sandbox.requests, SQLiteLedger(ledger).submissions()) == ((), [])
+
+
+def test_a_conversation_without_a_name_is_refused_at_once(toolkit, run):
+    with pytest.raises(ConfigurationError, match="thread names the conversation"):
+        tools(toolkit(), thread="")
+    result = run("--thread", " ")
+    assert result.exit_code == 2
+    assert "thread names the conversation" in result.stderr
+
+
 async def test_the_tools_go_into_a_server_of_ones_own(toolkit):
     mine = MCPServer("mine", tools=tools(toolkit()))
 
@@ -429,6 +488,7 @@ async def test_the_tools_go_into_a_server_of_ones_own(toolkit):
 # --- progress -------------------------------------------------------------------------------------------------------
 
 
+@ONE_ERA
 async def test_check_13_a_wait_reports_progress_that_only_grows(toolkit, sandbox, tmp_path, mode, monkeypatch):
     monkeypatch.setattr(sandbox.world, "speed", 4)
     heard: list[tuple[float, float, str]] = []
@@ -467,6 +527,7 @@ async def test_a_client_that_fails_at_progress_gets_its_answer(toolkit, mode, tr
 # --- a process of its own ---------------------------------------------------------------------------------------------
 
 
+@ONE_ERA
 async def test_check_13_the_sdks_client_over_stdio(sandbox, ledger, tmp_path, mode):
     parameters = StdioServerParameters(
         command=COMMAND[0],
@@ -482,6 +543,7 @@ async def test_check_13_the_sdks_client_over_stdio(sandbox, ledger, tmp_path, mo
     assert (is_refused, refused["error"]["code"]) == (True, "invalid_request")
 
 
+@pytest.mark.long
 def test_a_server_killed_between_create_and_query_is_taken_up_by_the_next(sandbox, ledger):
     env = environment(sandbox.base_url, ledger)
     with Process(env) as first:
@@ -513,7 +575,9 @@ def test_a_server_killed_in_mid_create_does_not_pay_again(sandbox, ledger):
     assert sandbox.creates == posts(sandbox) == 1
 
 
-@pytest.mark.parametrize("how", ["stdin is closed", signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.parametrize(
+    "how", ["stdin is closed", signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)], ids=str
+)
 def test_a_server_that_ends_finishes_the_create_under_way(sandbox, ledger, how):
     sandbox.script("create", "slow", seconds=1.0)
     with Process(environment(sandbox.base_url, ledger)) as served:
@@ -542,6 +606,7 @@ def test_a_second_signal_ends_it_at_once(sandbox, ledger):
     sandbox.clear()
 
 
+@pytest.mark.long
 def test_a_client_that_closes_its_end_first_leaves_no_traceback(sandbox, ledger):
     with Process(environment(sandbox.base_url, ledger)) as served:
         served.process.stdout.close()
@@ -579,31 +644,51 @@ def test_the_key_is_in_no_message_and_no_log_and_stdout_is_protocol(sandbox, led
 # --- over HTTP ------------------------------------------------------------------------------------------------------
 
 
+class Served:
+    """Servers over HTTP, each of which ends on SIGTERM without a traceback."""
+
+    def __init__(self, env: dict[str, str], said: Path) -> None:
+        self.env, self.said = {**os.environ, **env}, said
+        self.running = ExitStack()
+
+    def __call__(self, *options: str) -> str:
+        """Start one: its address."""
+        command = [*COMMAND, "--http", "--port", "0", *options]
+        with self.said.open("w") as said:
+            process = subprocess.Popen(command, env=self.env, stderr=said, stdin=subprocess.DEVNULL)
+        self.running.callback(self.end, process)
+        while not (told := re.search(r"http://\S+/mcp", self.said.read_text())):
+            assert process.poll() is None, self.said.read_text()
+            time.sleep(0.05)
+        return told[0]
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        before = self.said.read_text()  # the SDK logs requests that it refuses, and clients that leave early
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        after = self.said.read_text()
+        assert "Traceback" not in after.removeprefix(before)
+        assert KEY not in after
+
+    def stop(self) -> None:
+        self.running.close()
+
+
 @pytest.fixture
-def http(sandbox, ledger, tmp_path) -> Iterator[Any]:
-    """Starts a server over HTTP, gives its address, and has it end on SIGTERM without a traceback."""
-    with (tmp_path / "said").open("w+") as said, ExitStack() as running:
+def http(sandbox, ledger, tmp_path) -> Iterator[Served]:
+    """Starts a server over HTTP and gives its address."""
+    served = Served(environment(sandbox.base_url, ledger), tmp_path / "said")
+    with served.running:
+        yield served
 
-        def start(*options: str) -> str:
-            env = {**os.environ, **environment(sandbox.base_url, ledger)}
-            command = [*COMMAND, "--http", "--port", "0", *options]
-            process = subprocess.Popen(command, env=env, stderr=said, stdin=subprocess.DEVNULL)
-            running.callback(end, process)
-            while not (told := re.search(r"http://\S+/mcp", Path(said.name).read_text())):
-                assert process.poll() is None, Path(said.name).read_text()
-                time.sleep(0.05)
-            return told[0]
 
-        def end(process: subprocess.Popen[bytes]) -> None:
-            before = Path(said.name).read_text()  # the SDK logs requests that it refuses, and clients that leave early
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 0
-            after = Path(said.name).read_text()
-            assert "Traceback" not in after.removeprefix(before)
-            assert KEY not in after
-
-        start.stop = running.close
-        yield start
+@pytest.fixture(scope="module")
+def address(running_sandbox, tmp_path_factory) -> Iterator[str]:
+    """One server for all tests that ask it for different videos: each takes seconds to start."""
+    folder = tmp_path_factory.mktemp("http")
+    served = Served(environment(running_sandbox.base_url, folder / "ledger.db"), folder / "said")
+    with served.running:
+        yield served("--allow-host", "videos.example")
 
 
 PLAIN = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "plain", "version": "0"}}
@@ -615,15 +700,14 @@ def post(address: str, method: str, headers: dict[str, str], **params: Any) -> h
     return httpx.post(address, json=message, headers=own, timeout=30)
 
 
-async def test_check_13_the_sdks_client_over_http(http, sandbox, mode):
-    address = http()
+async def test_check_13_the_sdks_client_over_http(address, sandbox, mode):
     heard: list[Any] = []
 
     async def hear(*news: Any) -> None:
         heard.append(news)
 
     async with Client(address, mode=mode) as one, Client(address, mode=mode) as other:
-        created = await create(one)
+        created = await create(one, prompt=f"fly man, {mode}")
         told, is_error = await call(one, "query_video", {"task_id": created["task_id"]}, progress_callback=hear)
         assert (is_error, told["status"]) == (False, "succeeded")
         assert (await call(other, "query_video"))[0]["tasks"] == []
@@ -633,18 +717,18 @@ async def test_check_13_the_sdks_client_over_http(http, sandbox, mode):
     assert sandbox.creates == 1
 
 
-async def test_over_http_a_call_made_again_pays_once(http, sandbox, mode):
-    sandbox.script("create", "slow", seconds=1.0)
+@ONE_ERA
+async def test_over_http_a_call_made_again_pays_once(address, sandbox, mode):
     sandbox.script("task", "stuck")
-    address = http()
+    video = {**VIDEO, "prompt": f"swim man, {mode}"}
     async with Client(address, mode=mode) as client:
-        with pytest.raises(MCPError):
-            await client.call_tool("create_video", VIDEO, read_timeout_seconds=0.5)
+        await time_out(client, sandbox, video)
     async with Client(address, mode=mode) as client:
-        assert (await create(client))["reused"] is True
+        assert (await create(client, **video))["reused"] is True
     assert sandbox.creates == posts(sandbox) == 1
 
 
+@pytest.mark.long
 async def test_the_operator_may_share_the_list(http, sandbox):
     address = http("--shared-list")
     async with Client(address) as one, Client(address) as other:
@@ -653,9 +737,7 @@ async def test_the_operator_may_share_the_list(http, sandbox):
     assert [task["task_id"] for task in told["tasks"]] == [created["task_id"]]
 
 
-def test_a_web_page_cannot_reach_it_through_a_browser(http):
-    address = http("--allow-host", "videos.example")
-
+def test_a_web_page_cannot_reach_it_through_a_browser(address, sandbox):
     def status(**headers: str) -> int:
         return post(address, "initialize", headers, **PLAIN).status_code
 
@@ -667,7 +749,7 @@ def test_a_web_page_cannot_reach_it_through_a_browser(http):
 
 
 def test_over_http_it_ends_though_clients_are_connected_and_finishes_the_create_under_way(http, sandbox, ledger):
-    sandbox.script("create", "slow", seconds=7.0)  # longer than its answer is waited for
+    sandbox.script("create", "slow", seconds=6.0)  # longer than its answer is waited for
     address = http()
     session = {"mcp-session-id": post(address, "initialize", {}, **PLAIN).headers["mcp-session-id"]}
     with ThreadPoolExecutor() as clients:
@@ -710,7 +792,8 @@ def test_a_wait_that_is_too_long_is_refused(run):
 
 @pytest.mark.parametrize("missing", ["mcp.server.mcpserver", "mcp_types"], ids=["version 1", "none"])
 def test_without_the_extra_the_message_says_what_to_install(run, monkeypatch, missing):
-    monkeypatch.delitem(sys.modules, "sora_tools.mcp")
+    for module in [name for name in sys.modules if name.startswith("sora_tools.mcp")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr(sora_tools, "mcp")
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"pip install 'sora-tools\[mcp\]'"):
@@ -720,29 +803,6 @@ def test_without_the_extra_the_message_says_what_to_install(run, monkeypatch, mi
     assert "pip install 'sora-tools[mcp]'" in result.stderr
 
 
-async def test_langchains_own_client_of_mcp_over_stdio(sandbox, ledger):
-    pytest.importorskip("fastmcp", reason="langchain.mcp needs fastmcp 4, which the tests do not install")
-    from fastmcp import Client as FastClient
-    from fastmcp.client.transports import StdioTransport
-    from langchain_core._api import suppress_langchain_beta_warning
-
-    with suppress_langchain_beta_warning():
-        from langchain.mcp import MCPAdapter
-    env = environment(sandbox.base_url, ledger)
-    async with MCPAdapter(FastClient(StdioTransport(COMMAND[0], COMMAND[1:], env=env))) as adapter:
-        listed = {tool.name: tool for tool in await adapter.list_tools()}
-
-        async def ask(name: str, **arguments: Any) -> Any:
-            asked = {"type": "tool_call", "id": "call_1", "name": name, "args": arguments}
-            return await listed[name].ainvoke(asked)
-
-        created = (await ask("create_video", **VIDEO)).artifact["structured_content"]
-        told = (await ask("query_video", task_id=created["task_id"])).artifact["structured_content"]
-        refused = await ask("create_video", prompt="")
-    assert (told["status"], refused.status, sandbox.creates) == ("succeeded", "error", 1)
-    assert "Nothing was started" in refused.text
-
-
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -750,7 +810,7 @@ def test_what_a_desktop_client_is_told_to_start_is_what_is_tested_here():
     (block,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     ((_, entry),) = json.loads(block)["mcpServers"].items()
     command = [entry["command"], *entry["args"]]
-    assert command[:4] == ["uvx", "--from", "sora-tools[cli,mcp]", "sora-tools"]
+    assert command[:4] == ["uvx", "--from", "PATH[cli,mcp]", "sora-tools"]
     assert command[4] == COMMAND[-1]
     assert set(entry["env"]) <= set(environment("", Path()))
     assert CliRunner().invoke(cli.app, [*command[4:], "--help"]).exit_code == 0

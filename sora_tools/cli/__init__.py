@@ -288,13 +288,15 @@ def mcp(
     """
     with reporting():
         serving = _extra("mcp")
-        toolkit = serving.SoraToolkit(download_dir=download_dir, max_wait=max_wait, repeat=repeat)
+        from ..tools import SoraToolkit  # noqa: PLC0415  # loads LangChain, which no other command needs
+
+        toolkit = SoraToolkit(download_dir=download_dir, max_wait=max_wait, repeat=repeat)
         if http:
             serving.serve_http(
                 toolkit,
                 host,
                 port,
-                names=allow_host or (),
+                allowed_hosts=allow_host or (),
                 thread=thread,
                 lists=shared_list,
                 announce=lambda address: err.print(f"MCP over streamable HTTP is at {address}. Ctrl-C ends it."),
