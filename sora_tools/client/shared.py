@@ -22,7 +22,8 @@ from ..events import Event, NotRecorded
 from ..flow import Flow, Gateway, Open, Send, Stream
 from ..ledger import Ledger, remembers
 from ..ledger import ledger as named_ledger
-from ..limits import PriceOf, VideoLimits, agreed
+from ..limits import VideoLimits, check_limits
+from ..prices import PriceOf
 from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect, Upload
@@ -121,7 +122,7 @@ class Client:
             price=price,
             fallback=tuple(map(named_dialect, (fallback,) if isinstance(fallback, str) else fallback)),
         )
-        agreed(limits, price, remembers=remembers(gateway.ledger))
+        check_limits(limits, price, remembers=remembers(gateway.ledger))
         self._begin(gateway, transport)
 
     @classmethod
