@@ -161,7 +161,7 @@ def test_a_price_without_an_end_is_rounded_up() -> None:
 @pytest.mark.parametrize(
     ("amount", "currency", "match"),
     [
-        *((amount, "USD", "amount=") for amount in (0.5, 1, "0.50", True, None, Decimal("-1"), Decimal("sNaN"))),
+        *((amount, "USD", "amount=") for amount in (0.5, 1, "0.50", True, None, Decimal(-1), Decimal("sNaN"))),
         *((Decimal(1), name, "currency=") for name in ("", " USD", "US\nD", "\u202eUSD", "x" * 17, None, 7)),
     ],
 )
@@ -187,7 +187,10 @@ def test_a_price_that_is_wrong_is_told_by_its_type_alone(gateway: Gateway, clock
     def broken(_: VideoRequest) -> Any:
         raise FileNotFoundError("/srv/internal/prices.json")
 
-    for price, told in ((broken, "raised FileNotFoundError"), (lambda _: Path("/srv/internal"), "returned a PosixPath")):
+    for price, told in (
+        (broken, "raised FileNotFoundError"),
+        (lambda _: Path("/srv/internal"), "returned a PosixPath"),
+    ):
         with pytest.raises(ConfigurationError, match=told) as caught:
             priced(price, VideoRequest(prompt="x"))
         assert "/srv" not in str(caught.value.describe())

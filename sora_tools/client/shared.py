@@ -93,8 +93,8 @@ class Client:
             largest_reply: Bytes of one answer, downloads aside, that are read at most.
             largest_video: Bytes of one video that are saved at most.
             limits: What a create may be and cost at most. What is more is refused before anything is sent.
-            price: What a request costs: a function from a VideoRequest to a :class:`~sora_tools.Price`, written down
-                with each create and held against the limits.
+            price: What a create costs: a function from what would be made, as a VideoRequest, to a
+                :class:`~sora_tools.Price`, written down with each create and held against the limits.
             transport: An httpx transport that takes the place of the network, for tests.
 
         Raises:

@@ -36,7 +36,8 @@ def video_approval(
     Works in both of its interrupt modes. List the middleware before any that retries tools.
 
     Args:
-        price: What a request costs, the same function that the toolkit was given.
+        price: What a request costs, the same function that the toolkit was given. It is asked about what was asked
+            for: which lengths and sizes a format makes of that is not known here.
         ask_above: Creates that cost more wait for a decision, the others run at once. None asks about every one. A
             bare number is in whatever currency the price is.
         model: The gateway's model, as the toolkit was given it (else ``SORA_MODEL``), should the price depend on it.
