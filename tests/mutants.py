@@ -537,12 +537,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "one budget for every API key",
-        (Edit(SQLITE, "where gateway = ?1 and account = ?2 and currency = ?3", "where ?1 <> ?2 and currency = ?3"),),
+        (Edit(SQLITE, 'where gateway = ? and account = ? and currency = ?"', 'where ? <> ? and currency = ?"'),),
         ("test_limits.py::test_another_key_or_gateway_has_a_budget_of_its_own",),
     ),
     Mutant(
         "pounds are dollars",
-        (Edit(SQLITE, "account = ?2 and currency = ?3", "account = ?2 and ?3 <> ''"),),
+        (Edit(SQLITE, 'account = ? and currency = ?"', "account = ? and ? <> ''\""),),
         ("test_limits.py::test_currencies_are_counted_apart_and_never_compared",),
     ),
     Mutant(
@@ -569,6 +569,11 @@ MUTANTS: Final = (
         "a caller's decimal context rounds the budget",
         (Edit("prices.py", "EXACT.add(total, EXACT.multiply(amount, Decimal(times)))", "total + amount * times"),),
         ("test_limits.py::test_an_amount_is_exact_whatever_the_callers_context",),
+    ),
+    Mutant(
+        "a create costs what was asked for, whatever is made",
+        (Edit(SUBMIT, "request, speaking.dialect.made(request))", "request, request)"),),
+        ("test_limits.py::test_what_would_be_made_is_held_against_the_limits",),
     ),
     Mutant(
         "limits are held against a key that is known",
