@@ -189,7 +189,7 @@ def test_a_price_that_is_wrong_is_told_by_its_type_alone(gateway: Gateway, clock
 
     for price, told in (
         (broken, "raised FileNotFoundError"),
-        (lambda _: Path("/srv/internal"), "returned a PosixPath"),
+        (lambda _: RuntimeError("/srv/internal"), "returned a RuntimeError"),
     ):
         with pytest.raises(ConfigurationError, match=told) as caught:
             priced(price, VideoRequest(prompt="x"))
