@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from .flow.probe import FormatProbe, GatewayProbe
     from .ledger.sqlite import MemoryLedger, SQLiteLedger
     from .ledger.submissions import Ledger, Submission
-    from .limits import Price, VideoLimits
+    from .limits import VideoLimits
+    from .prices import Price
     from .retry import Retry
     from .sandbox import Sandbox
     from .schemas import (
@@ -80,7 +81,8 @@ _HOMES = {
     "flow.probe": ("FormatProbe", "GatewayProbe"),
     "ledger.sqlite": ("MemoryLedger", "SQLiteLedger"),
     "ledger.submissions": ("Ledger", "Submission"),
-    "limits": ("Price", "VideoLimits"),
+    "limits": ("VideoLimits",),
+    "prices": ("Price",),
     "retry": ("Retry",),
     "sandbox": ("Sandbox",),
     "schemas": (

@@ -128,13 +128,18 @@ def settings(
     return Settings(
         base_url=_root(address.strip()),
         api_key=SecretStr(key),
-        model=model or os.environ.get("SORA_MODEL") or None,
+        model=own_model(model),
         timeout=float(timeout),
         headers=_checked(headers or {}),
         private_addresses=_switch("private_addresses", private_addresses),
         largest_reply=_ceiling("largest_reply", largest_reply),
         largest_video=_ceiling("largest_video", largest_video),
     )
+
+
+def own_model(given: str | None) -> str | None:
+    """The gateway's model: the one that was given, else ``SORA_MODEL``."""
+    return given or os.environ.get("SORA_MODEL") or None
 
 
 def _is_patience(value: object) -> bool:

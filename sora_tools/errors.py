@@ -16,9 +16,10 @@
     ├── UnreadableReplyError      unreadable_reply      an answer that is not in the gateway's format
     └── DownloadError             download_failed       the video exists and could not be saved
 
-Two facts rule every retry. ``retryable``: may the same call succeed later? ``charged``: what is known of the money?
-A create is sent again by itself only when it is retryable and ``charged`` is ``"no"``, or when a web page answered it
-and the list shows no task that may have come of it; and where somebody says so (``resend``, ``idempotency``).
+Two facts rule every retry, and neither is enough alone. ``retryable``: may the same call succeed later? ``charged``:
+what is known of the money? A create is sent again by itself only when it is retryable and ``charged`` is ``"no"``, or
+when a web page answered it and the list shows no task that may have come of it; and where somebody says so
+(``resend``, ``idempotency``). Whoever repeats calls from outside asks `is_retryable`, which weighs both.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class SoraError(Exception):
     Args:
         message: What happened, in one sentence.
         hint: What to do next, in one sentence.
-        retryable: Whether the same call may succeed later. Each class has its own default.
+        retryable: Whether the same call may succeed later, whatever it costs. Not whether it is safe: of a create
+            whose fate is unknown it may be True, while :func:`is_retryable` says no. Each class has its own default.
         charged: ``"no"``: nothing was accepted. ``"unknown"``: something may have been. ``"yes"``: the task was
             accepted (the gateway may still refund it). Each class has its own default.
         retry_after: Seconds after which the gateway asked to be tried again.
@@ -170,7 +172,8 @@ def is_retryable(error: BaseException) -> bool:
         error: What the call raised: an error of ours, or a :class:`~sora_tools.SoraToolError` around one.
 
     Returns:
-        False for what is not ours, and for a create whose fate is unknown: that is looked for, by its key.
+        False for what is not ours, and for a create whose fate is unknown, ``retryable`` or not: that is looked for, by
+        its key.
     """
     told = getattr(error, "error", error)
     if not isinstance(told, SoraError) or not told.retryable:

@@ -1,50 +1,23 @@
-"""What an operator allows, and what a create costs: asked before anything is sent.
+"""What an operator allows: asked before anything is sent.
 
-Rules. Money is a Decimal and a currency, never a float. A price that cannot be known lets nothing through. What is
-spent is what the ledger knows to be paid for, or cannot rule out; it adds that up in the very step that writes the
-next create down, so that of two at once only what fits the budget passes. What sends nothing new is never in the way.
+Rules. A price that cannot be known lets nothing through. What is held against a limit is what would be made: a format
+with few lengths and sizes makes the nearest, whatever was asked for. What is spent is what the ledger knows to be paid
+for, or cannot rule out; it adds that up in the very step that writes the next create down, so that of two at once only
+what fits the budget passes. What sends nothing new is never in the way.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from decimal import ROUND_UP, Context, Decimal, InvalidOperation
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from decimal import Decimal
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from .errors import ConfigurationError, InvalidRequestError
-from .schemas import FRAMES_PER_SECOND, Operation, VideoRequest, shortened
-
-_EXACT: Final = Context(prec=60, rounding=ROUND_UP)
-"""A caller's own decimal context may round; this one has room for any sum of amounts within the bounds."""
-
-_MOST: Final = Decimal(10) ** 12
-_PLACES: Final = 12
+from .prices import EXACT, Amount, Price, PriceOf, bounded_by, check_price_of, nothing_says_the_price, priced
+from .schemas import FRAMES_PER_SECOND, Operation, VideoRequest
 
 _UNSENT: Final = "Nothing was sent and nothing was charged now."
-
-
-class Price(NamedTuple):
-    """An amount of money.
-
-    Attributes:
-        amount: 0 to 1,000,000,000,000. What has more than 12 decimal places is rounded up to them.
-        currency: Its name, as ``"USD"`` or ``"credits"``: 1 to 16 visible characters.
-    """
-
-    amount: Decimal
-    currency: str
-
-    def __str__(self) -> str:
-        return f"{self.amount:f} {self.currency}"
-
-
-PriceOf: TypeAlias = Callable[[VideoRequest], tuple[Decimal, str]]
-"""What a request costs: quick, without I/O, and always the same for the same request."""
-
-Amount: TypeAlias = Price | Decimal | int | str
-"""A bound on money. A bare number is in whatever currency the price is, each currency by itself."""
 
 
 class Spent(NamedTuple):
@@ -87,7 +60,7 @@ class VideoLimits:
     max_height: int | None = None
     max_frames: int | None = None
     max_variants: int | None = None
-    operations: Collection[str] | None = None
+    operations: Collection[Operation] | None = None
     max_spend_per_thread: Amount | None = None
     max_spend_per_day: Amount | None = None
 
@@ -98,7 +71,7 @@ class VideoLimits:
                 raise ConfigurationError(f"{name}={given!r} was given; it is a whole number, 1 or more.")
         for name in ("max_spend_per_thread", "max_spend_per_day"):
             if getattr(self, name) is not None:
-                bound(name, getattr(self, name))
+                bounded_by(name, getattr(self, name))
         if self.operations is not None:
             known = get_args(Operation)
             if isinstance(self.operations, str) or not self.operations or not set(self.operations) <= set(known):
@@ -112,24 +85,29 @@ class VideoLimits:
         """Whether money is limited."""
         return self.max_spend_per_thread is not None or self.max_spend_per_day is not None
 
-    def check(self, request: VideoRequest) -> None:
+    def check(self, request: VideoRequest, made: VideoRequest | None = None) -> None:
         """Hold a request against everything but money.
+
+        Args:
+            request: What was asked for.
+            made: What would be made of it, where that is not the same.
 
         Raises:
             InvalidRequestError: It is more than is allowed; the message names every limit that it breaks.
         """
         measured = (
-            ("width", request.width, self.max_width),
-            ("height", request.height, self.max_height),
-            ("n_frames", request.n_frames, self.max_frames),
-            ("n_variants", request.n_variants, self.max_variants),
+            ("width", self.max_width),
+            ("height", self.max_height),
+            ("n_frames", self.max_frames),
+            ("n_variants", self.max_variants),
         )
-        broken = [
-            f"{name}: {given} was given; at most {most} is allowed"
-            + (f" ({most / FRAMES_PER_SECOND:g} s)" if name == "n_frames" else "")
-            for name, given, most in measured
-            if most is not None and given > most
-        ]
+        broken = []
+        for name, most in measured:
+            asked, given = getattr(request, name), getattr(made or request, name)
+            if most is not None and given > most:
+                said = "was given" if given == asked else f"would be made of the {asked} given"
+                length = f" ({most / FRAMES_PER_SECOND:g} s)" if name == "n_frames" else ""
+                broken.append(f"{name}: {given} {said}; at most {most} is allowed{length}")
         if self.operations is not None and request.operation not in self.operations:
             broken.append(f"operation: {request.operation!r} was given; allowed: {', '.join(self.operations)}")
         if broken:
@@ -153,14 +131,14 @@ class VideoLimits:
         for whose, name, given, with_it in budgets:
             if given is None:
                 continue
-            most, currency = bound(name, given)
+            most, currency = bounded_by(name, given)
             if currency not in (None, cost.currency):
                 raise ConfigurationError(
                     f"{name} is in {currency}, and price= says {cost}.", hint="Give both in one currency."
                 )
             if with_it > most:
-                before = _EXACT.subtract(with_it, cost.amount)
-                left.append(_EXACT.subtract(most, before))
+                before = EXACT.subtract(with_it, cost.amount)
+                left.append(EXACT.subtract(most, before))
                 over.append(f"of the {Price(most, cost.currency)} for {whose}, {before:f} is spent or under way")
         if over:
             fits = min(left)
@@ -176,8 +154,8 @@ class VideoLimits:
             )
 
 
-def agreed(limits: VideoLimits | None, price: object, *, remembers: bool) -> None:
-    """Check that limits and price can be held together.
+def check_limits(limits: VideoLimits | None, price: PriceOf | None, *, remembers: bool) -> None:
+    """Check that limits can be held.
 
     Args:
         limits: What is allowed.
@@ -187,19 +165,13 @@ def agreed(limits: VideoLimits | None, price: object, *, remembers: bool) -> Non
     Raises:
         ConfigurationError: They cannot; it says what is missing.
     """
+    check_price_of(price)
     if limits is not None and not isinstance(limits, VideoLimits):
         raise ConfigurationError(f"limits={limits!r} was given; it is a VideoLimits.")
-    if price is not None and (not callable(price) or inspect.iscoroutinefunction(price)):
-        raise ConfigurationError(
-            f"price={price!r} was given; it is a function, not a coroutine's, from a VideoRequest to a Price."
-        )
     if limits is None or not limits.spending:
         return
     if price is None:
-        raise ConfigurationError(
-            "The limits bound what may be spent, and nothing says what a request costs.",
-            hint='Pass price=, a function from a VideoRequest to Price(Decimal("0.50"), "USD").',
-        )
+        raise nothing_says_the_price("The limits bound what may be spent")
     if not remembers:
         raise ConfigurationError(
             "The limits bound what may be spent, and this ledger forgets what was.",
@@ -207,10 +179,16 @@ def agreed(limits: VideoLimits | None, price: object, *, remembers: bool) -> Non
         )
 
 
-def terms(
-    limits: VideoLimits | None, price: PriceOf | None, request: VideoRequest
+def price_and_check(
+    limits: VideoLimits | None, price: PriceOf | None, request: VideoRequest, made: VideoRequest
 ) -> tuple[Price | None, Check | None]:
-    """What a request costs, and what has to be asked before it is sent.
+    """What a create costs, and what has to be asked before it is sent.
+
+    Args:
+        limits: What is allowed, as :func:`check_limits` has let it pass.
+        price: What a request costs.
+        request: What was asked for.
+        made: What would be made of it, which is what costs.
 
     Returns:
         The price, where it is known; and a check, for the ledger to ask at the moment in which it would write a new
@@ -221,105 +199,18 @@ def terms(
     objection: ConfigurationError | InvalidRequestError | None = None
     try:
         if limits is not None:
-            limits.check(request)
+            limits.check(request, made)
         if price is not None:
-            cost = priced(price, request)
-        elif limits is not None:
-            agreed(limits, price, remembers=True)
+            cost = priced(price, made)
     except (ConfigurationError, InvalidRequestError) as error:
         objection = error
 
     def check(spent: Spent) -> None:
         if objection is not None:
             raise objection
-        if limits is not None and cost is not None:
+        if limits is not None and limits.spending:
+            assert cost is not None, "a budget without a price"
             limits.check_spending(cost, spent)
 
     asks = objection is not None or (limits is not None and limits.spending)
     return cost, check if asks else None
-
-
-def priced(price: PriceOf, request: VideoRequest) -> Price:
-    """What a request costs.
-
-    Raises:
-        ConfigurationError: The function raised, or what it returned is no price.
-    """
-    try:
-        told: Any = price(request)
-    except Exception as error:
-        raise ConfigurationError(
-            f"price= raised {type(error).__name__} for this request: {shortened(str(error), 200)}",
-            hint="What a create costs has to be known before it is sent.",
-        ) from error
-    if isinstance(told, tuple) and len(told) == 2 and _is_currency(told[1]):
-        amount = _rounded_up(told[0])
-        if _is_amount(amount):
-            return Price(amount, told[1])
-    raise ConfigurationError(
-        f'price= returned {shortened(repr(told), 80)}; it returns a Price, as Price(Decimal("0.50"), "USD").',
-        hint="What a create costs has to be known before it is sent.",
-    )
-
-
-def bound(name: str, given: object) -> tuple[Decimal, str | None]:
-    """A bound on money as an amount, and its currency where it names one.
-
-    Raises:
-        ConfigurationError: It is none; it is called by ``name``.
-    """
-    value, currency = given if isinstance(given, Price) else (given, None)
-    try:
-        amount = Decimal(value) if isinstance(value, Decimal | int | str) and not isinstance(value, bool) else None
-    except InvalidOperation:
-        amount = None
-    if amount is None or not _is_amount(amount) or not (currency is None or _is_currency(currency)):
-        raise ConfigurationError(
-            f'{name}={given!r} was given; it is a Decimal, a whole number, text such as "9.50", or a Price, 0 or more.'
-        )
-    return amount, currency
-
-
-def added(amounts: Iterable[tuple[Decimal, int]]) -> Decimal:
-    """The exact sum of amounts, each so many times."""
-    total = Decimal(0)
-    for amount, times in amounts:
-        total = _EXACT.add(total, _EXACT.multiply(amount, Decimal(times)))
-    return total
-
-
-def once_more(first: Price | None, again: Price | None) -> Price | None:
-    """The price of a create that may be paid for a second time.
-
-    Raises:
-        ConfigurationError: The two are in different currencies.
-    """
-    if first is None or again is None:
-        return first or again
-    if first.currency != again.currency:
-        raise ConfigurationError(
-            f"This create was priced at {first} when it was sent, and price= now says {again}.",
-            hint="Give the price in the same currency.",
-        )
-    return Price(added([(first.amount, 1), (again.amount, 1)]), first.currency)
-
-
-def _rounded_up(value: Any) -> Any:
-    """A Decimal to as many places as can be added: the third of a cent has no end."""
-    if not isinstance(value, Decimal) or not value.is_finite() or value > _MOST:
-        return value
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_PLACES:
-        return _EXACT.quantize(value, Decimal(1).scaleb(-_PLACES))
-    return value
-
-
-def _is_amount(value: object) -> bool:
-    if not isinstance(value, Decimal) or not value.is_finite() or value.is_signed():
-        return False
-    exponent = value.as_tuple().exponent
-    return value <= _MOST and isinstance(exponent, int) and exponent >= -_PLACES
-
-
-def _is_currency(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 16 and value.isprintable() and value == value.strip()

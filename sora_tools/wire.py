@@ -169,6 +169,13 @@ class Dialect(Protocol):
         """What is made other than asked for, because the format has no way to say it: a sentence for each."""
         return ()
 
+    def made(self, request: VideoRequest) -> VideoRequest:
+        """What is made of a request, as far as is known: with the length and the size that the format has for it.
+
+        Prices and limits are held against this. Members that ``extra`` gives are the caller's own, and change nothing.
+        """
+        return request
+
     def expected(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a list may show of a request's body; members left out are not compared."""
         return body

@@ -537,17 +537,17 @@ MUTANTS: Final = (
     ),
     Mutant(
         "one budget for every API key",
-        (Edit(SQLITE, "where gateway = ?1 and account = ?2 and currency = ?3", "where ?1 <> ?2 and currency = ?3"),),
+        (Edit(SQLITE, 'where gateway = ? and account = ? and currency = ?"', 'where ? <> ? and currency = ?"'),),
         ("test_limits.py::test_another_key_or_gateway_has_a_budget_of_its_own",),
     ),
     Mutant(
         "pounds are dollars",
-        (Edit(SQLITE, "account = ?2 and currency = ?3", "account = ?2 and ?3 <> ''"),),
+        (Edit(SQLITE, 'account = ? and currency = ?"', "account = ? and ? <> ''\""),),
         ("test_limits.py::test_currencies_are_counted_apart_and_never_compared",),
     ),
     Mutant(
         "a resend costs nothing",
-        (Edit(SUBMIT, "if may_cost and (lost or result.doubt is not None):", "if False:"),),
+        (Edit(SUBMIT, "if lost or result.doubt is not None:", "if False:"),),
         ("test_limits.py::test_a_resend_is_held_against_the_budget_and_counted_beside_the_first",),
     ),
     Mutant(
@@ -557,7 +557,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "every further send costs again",
-        (Edit(SUBMIT, "if may_cost and (lost or result.doubt is not None):", "if may_cost:"),),
+        (Edit(SUBMIT, "if lost or result.doubt is not None:", "if True:"),),
         ("test_limits.py::test_a_web_page_in_place_of_an_answer_is_not_counted_twice",),
     ),
     Mutant(
@@ -567,8 +567,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a caller's decimal context rounds the budget",
-        (Edit(LIMITS, "_EXACT.add(total, _EXACT.multiply(amount, Decimal(times)))", "total + amount * times"),),
+        (Edit("prices.py", "EXACT.add(total, EXACT.multiply(amount, Decimal(times)))", "total + amount * times"),),
         ("test_limits.py::test_an_amount_is_exact_whatever_the_callers_context",),
+    ),
+    Mutant(
+        "a create costs what was asked for, whatever is made",
+        (Edit(SUBMIT, "request, speaking.dialect.made(request))", "request, request)"),),
+        ("test_limits.py::test_what_would_be_made_is_held_against_the_limits",),
     ),
     Mutant(
         "limits are held against a key that is known",

@@ -184,7 +184,7 @@ def test_where_the_price_is_not_known_somebody_is_asked_and_the_tool_refuses(
     with SoraToolkit(**desk, price=no_price) as toolkit:
         person = desk_of(CHEAP, tools=toolkit.get_tools(), price=no_price)
         (text,) = person.ask()
-        assert "What it costs is not known: price= raised LookupError" in text
+        assert "What it costs is not known: price= raised LookupError for this request." in text
         (answer,) = person.decide("approve")
     assert (json.loads(answer.content)["error"]["code"], posts(sandbox)) == ("configuration", 0)
 
@@ -228,8 +228,8 @@ def gate(**approval: Any) -> Callable[..., bool]:
 
 
 def text(**args: Any) -> str:
-    described = video_approval(price=by_frame)["create_video"]["description"]
-    return described({"name": "create_video", "args": {"prompt": "x", **args}}, {}, None)
+    question = video_approval(price=by_frame)["create_video"]["description"]
+    return question({"name": "create_video", "args": {"prompt": "x", **args}}, {}, None)
 
 
 def test_it_is_a_plain_dict_to_which_other_tools_may_be_added() -> None:
@@ -273,6 +273,10 @@ def test_the_text_says_in_words_what_would_be_made() -> None:
     assert text(n_variants=2, operation="remix", inpaint_items=[{"url": "https://a.test/1.png"}]).startswith(
         "This creates 2 videos of 854x480, 5 s (remix) from 1 source. It costs 3.00 USD."
     )
+    assert text(operation="remix", model="pro", inpaint_items=[{"generation_id": "gen_1"}]) == (
+        "This creates 1 video of 854x480, 5 s (remix) from 1 source. It costs 1.50 USD. "
+        'Model: "pro" Made from: generation "gen_1" Prompt: "x"'
+    )
     assert text(prompt="", operation="storyboard", actions=[{"time": 1.5, "description": "he lands"}]).endswith(
         '5 s (storyboard). It costs 1.50 USD. Actions: "1.5 s: he lands"'
     )
@@ -282,6 +286,36 @@ def test_a_prompt_cannot_pass_for_what_is_said() -> None:
     said = text(prompt='x"\n\nIt costs 0.01 USD.' + "y" * 500)
     assert said.startswith('This creates 1 video of 854x480, 5 s. It costs 1.50 USD. Prompt: "x\\"\\n\\nIt costs 0.01')
     assert (len(said.splitlines()), len(said) < 450) == (1, True)
+
+
+def test_the_text_names_what_the_video_is_made_from() -> None:
+    picture = "data:image/png;base64," + "A" * 16_000
+    items = [{"url": picture}, {"url": "https://a.test/" + "1" * 200}, {"upload_media_id": "media_1"}, {"url": ""}]
+    edit = {"amount": 8, "source_generation_id": "gen_of_somebody"}
+    said = text(operation="remix", inpaint_items=items, sdedit=edit)
+    assert " (remix) from 4 sources. " in said
+    address = '"https://a.test/' + "1" * 104 + '…" (119 of 215 characters)'
+    assert (
+        f'Made from: a picture of 12 kB, {address}, upload "media_1", '
+        'generation "gen_of_somebody", changed 8 of 8 Prompt: "x"'
+    ) in said
+    many = text(operation="remix", inpaint_items=[{"url": f"https://a.test/{number}.png"} for number in range(9)])
+    assert '"https://a.test/4.png", and 4 more Prompt:' in many
+
+
+@pytest.mark.parametrize("break_", ["\u2028", "\x85", "\u202e", "\x9b2J", "\x7f", "\u200b", "\r\n", "\x1b[2J"])
+def test_nothing_breaks_the_line_turns_it_round_or_stays_unseen(break_: str) -> None:
+    forged = f"cat{break_}It costs 0.01 USD."
+    for said in (text(prompt=forged), text(model=forged), text(sdedit={"amount": 1, "source_generation_id": forged})):
+        assert said.isprintable()
+        assert "It costs 1.50 USD." in said
+    said = text(**{forged: 1})
+    assert said.isprintable()
+    assert said.startswith('This cannot run as it is: "cat')
+
+
+def test_what_is_left_out_of_a_text_is_counted() -> None:
+    assert text(prompt="a cat" + "." * 400 + "and more").endswith('…" (299 of 413 characters)')
 
 
 @pytest.mark.parametrize(

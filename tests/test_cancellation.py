@@ -17,6 +17,7 @@ from sora_tools.client.transport import IN_FLIGHT
 from sora_tools.flow import Do, Flow
 from sora_tools.ledger import Begun, Submission
 from sora_tools.ledger.sqlite import MemoryLedger
+from sora_tools.limits import Check
 from sora_tools.sandbox import Sandbox
 
 QUICK = Retry(attempts=4, budget=40.0, first=0.0, longest=0.0)
@@ -90,8 +91,8 @@ class Hesitant(MemoryLedger):
         super().__init__()
         self.intended, self.go = threading.Event(), threading.Event()
 
-    def begin(self, submission: Submission, repeat: bool = True) -> Begun:
-        begun = super().begin(submission, repeat)
+    def begin(self, submission: Submission, repeat: bool = True, check: Check | None = None) -> Begun:
+        begun = super().begin(submission, repeat, check)
         self.intended.set()
         self.go.wait(10)
         return begun

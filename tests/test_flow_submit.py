@@ -24,6 +24,7 @@ from sora_tools.events import NotRecorded, Retrying, Submitted
 from sora_tools.flow import Do, Finish, Gateway, Send, create, requested
 from sora_tools.ledger import Claim, State
 from sora_tools.ledger.sqlite import MemoryLedger
+from sora_tools.prices import Price
 
 TASK = "task_01jy8k72axednrjcnvmkwpqp11"
 
@@ -365,10 +366,10 @@ class Jammed(MemoryLedger):
         super().__init__()
         self.jam = jam
 
-    def settle(self, claim: Claim, state: State, task_id: str | None = None) -> None:
+    def settle(self, claim: Claim, state: State, task_id: str | None = None, price: Price | None = None) -> None:
         if state == self.jam:
             raise OSError("disk full")
-        super().settle(claim, state, task_id)
+        super().settle(claim, state, task_id, price)
 
 
 def test_a_paid_task_is_handed_over_even_where_it_cannot_be_written_down(

@@ -6,6 +6,7 @@ import asyncio
 import decimal
 import json
 import multiprocessing
+import pickle
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -44,10 +45,12 @@ from sora_tools import (
     WaitTimeoutError,
     is_retryable,
 )
+from sora_tools.dialects import dialect
 from sora_tools.flow import Gateway, create
 from sora_tools.ledger import New, Unsure, digest
 from sora_tools.ledger.sqlite import MIGRATIONS, MemoryLedger
-from sora_tools.limits import Spent, added, priced
+from sora_tools.limits import Spent
+from sora_tools.prices import added, paid_for_again, priced
 from sora_tools.sandbox import Sandbox
 
 HALF = Price(Decimal("0.50"), "USD")
@@ -85,7 +88,6 @@ def daily(amount: Any) -> VideoLimits:
             for value in (1.5, -1, "free", "NaN", "Infinity", Decimal("NaN"), True, None, "1e13", "1e-13")
             if value is not None
         ),
-        ("max_spend_per_thread", Price(Decimal(1), "")),
         ("max_spend_per_thread", (Decimal(1), "USD")),
     ],
 )
@@ -116,9 +118,10 @@ def raises(_: VideoRequest) -> Any:
 RUBBISH = {
     "raises": raises,
     "a bare Decimal": lambda _: Decimal("0.50"),
-    "a float": lambda _: (0.5, "USD"),
-    "an int": lambda _: (1, "USD"),
-    "text": lambda _: ("0.50", "USD"),
+    "a pair": lambda _: (Decimal("0.50"), "USD"),
+    "a float": lambda _: Price(0.5, "USD"),
+    "an int": lambda _: Price(1, "USD"),
+    "text": lambda _: Price("0.50", "USD"),
     "negative": lambda _: Price(Decimal("-0.01"), "USD"),
     "negative zero": lambda _: Price(Decimal("-0"), "USD"),
     "NaN": lambda _: Price(Decimal("NaN"), "USD"),
@@ -150,13 +153,57 @@ def test_a_price_that_cannot_be_known_lets_nothing_through(
 
 def test_a_price_without_an_end_is_rounded_up() -> None:
     for amount, told in ((Decimal(1) / 3, "0.333333333334"), (Decimal("1e-999999"), "0.000000000001")):
-        assert str(priced(lambda _, amount=amount: (amount, "USD"), VideoRequest(prompt="x"))) == f"{told} USD"
+        assert str(Price(amount, "USD")) == f"{told} USD"
     with decimal.localcontext(prec=2):
-        assert str(priced(lambda _: (Decimal("123.45"), "USD"), VideoRequest(prompt="x"))) == "123.45 USD"
+        assert str(Price(Decimal("123.45"), "USD")) == "123.45 USD"
 
 
-def test_a_plain_pair_is_a_price_too() -> None:
-    assert priced(lambda _: (Decimal(0), "credits"), VideoRequest(prompt="x")) == Price(Decimal(0), "credits")
+@pytest.mark.parametrize(
+    ("amount", "currency", "match"),
+    [
+        *((amount, "USD", "amount=") for amount in (0.5, 1, "0.50", True, None, Decimal(-1), Decimal("sNaN"))),
+        *((Decimal(1), name, "currency=") for name in ("", " USD", "US\nD", "\u202eUSD", "x" * 17, None, 7)),
+    ],
+)
+def test_an_amount_that_is_none_is_refused_where_it_is_made(amount: Any, currency: Any, match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match) as caught:
+        Price(amount, currency)
+    assert 'Price(Decimal("0.50"), "USD")' in caught.value.hint
+
+
+def test_amounts_of_money_are_not_numbers() -> None:
+    """2 CNY are not more than 1 USD, and a pair times two is no sum."""
+    dollar: Any = Price(Decimal(1), "USD")
+    for wrong in (lambda: Price(Decimal(2), "CNY") > dollar, lambda: dollar * 2, lambda: dollar + dollar):
+        with pytest.raises(TypeError):
+            wrong()
+    assert dollar == Price(Decimal("1.00"), "USD") != Price(Decimal(1), "CNY")
+    assert pickle.loads(pickle.dumps(dollar)) == dollar
+
+
+def test_a_price_that_is_wrong_is_told_by_its_type_alone(gateway: Gateway, clock: Clock) -> None:
+    """A model reads it: what an operator's program says and where it lies is none of its business."""
+
+    def broken(_: VideoRequest) -> Any:
+        raise FileNotFoundError("/srv/internal/prices.json")
+
+    for price, told in (
+        (broken, "raised FileNotFoundError"),
+        (lambda _: RuntimeError("/srv/internal"), "returned a RuntimeError"),
+    ):
+        with pytest.raises(ConfigurationError, match=told) as caught:
+            priced(price, VideoRequest(prompt="x"))
+        assert "/srv" not in str(caught.value.describe())
+    with pytest.raises(ConfigurationError) as caught:
+        priced(broken, VideoRequest(prompt="x"))
+    assert "/srv/internal" in str(caught.value.__cause__), "the operator's traceback has it all"
+
+
+def test_what_may_be_paid_for_twice_is_exact_and_in_one_currency() -> None:
+    assert paid_for_again(HALF, Price(Decimal("0.1"), "USD")) == Price(Decimal("0.6"), "USD")
+    assert [paid_for_again(None, HALF), paid_for_again(HALF, None), paid_for_again(None, None)] == [HALF, HALF, None]
+    with pytest.raises(ConfigurationError, match="CNY"):
+        paid_for_again(HALF, Price(Decimal(1), "CNY"))
 
 
 @pytest.mark.parametrize(
@@ -183,9 +230,10 @@ def test_a_price_must_not_be_a_coroutine() -> None:
 
 
 def test_a_gateway_without_a_price_sends_nothing_under_a_budget(gateway: Gateway, clock: Clock) -> None:
+    """Whoever makes a client is told so at once; this is the second lock."""
     gateway.limits = daily(5)
     play = Play(clock, [OK])
-    with pytest.raises(ConfigurationError, match="nothing says"):
+    with pytest.raises(AssertionError, match="without a price"):
         play.run(create(gateway, VideoRequest(prompt="x")))
     assert play.sent == []
 
@@ -398,6 +446,65 @@ def test_the_price_is_of_what_is_sent(gateway: Gateway, clock: Clock) -> None:
     assert [(request.model, request.n_frames) for request in seen] == [("sora-2-pro", 150)]
     (row,) = gateway.ledger.submissions()
     assert row.price == HALF
+
+
+def by_area(request: VideoRequest) -> Price:
+    return Price(Decimal(request.n_frames * request.width * request.height), "credits")
+
+
+NEAREST = [
+    ("videos", None, {"n_frames": 1}, (64, 36, 30)),
+    ("videos", "sora-2-pro", {"n_frames": 1}, (1280, 720, 120)),
+    ("videos", "sora-2-pro", {"n_frames": 900}, (1280, 720, 360)),
+    ("videos", None, {"n_frames": 1, "extra": {"seconds": "1"}}, (64, 36, 1)),
+    ("generations", "veo", {"n_frames": 31}, (64, 36, 60)),
+    ("unified", "sora-2", {"n_frames": 1}, (1280, 720, 300)),
+    ("unified", "sora-2", {"n_frames": 1, "height": 1080}, (720, 1280, 300)),
+    ("chat", None, {"n_frames": 1}, (854, 480, 150)),
+    ("chat", "sora2", {"n_frames": 1, "height": 65}, (720, 1280, 300)),
+    ("chat", "sora_video2-landscape-hd-25s-pro", {}, (1792, 1024, 750)),
+    ("chat", "sora-9:16-1080p-20s", {}, (1080, 1920, 600)),
+    ("chat", "sora-1:1-720p-5s", {}, (720, 720, 150)),
+    ("chat", "another-model", {"n_frames": 7}, (64, 36, 7)),
+    ("backend", None, {"n_frames": 1}, (64, 36, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "fields", "made"), NEAREST)
+def test_what_would_be_made_is_priced_and_not_what_was_asked_for(
+    gateway: Gateway, name: str, model: str | None, fields: dict[str, Any], made: tuple[int, int, int]
+) -> None:
+    """Or a model that asks for one frame would have four seconds for nothing."""
+    asked = VideoRequest(prompt="x", model=model, **{"width": 64, "height": 36, **fields})
+    seen = dialect(name).made(asked)
+    assert (seen.width, seen.height, seen.n_frames) == made
+    gateway.dialect, gateway.price = dialect(name), by_area
+    begin = next(next(create(gateway, asked)).flow)
+    (submission, *_) = begin.arguments
+    assert submission.price == by_area(seen)
+
+
+def test_what_would_be_made_is_held_against_the_limits(gateway: Gateway, clock: Clock) -> None:
+    gateway.dialect, gateway.limits = dialect("videos"), VideoLimits(max_width=640, max_frames=60)
+    request = VideoRequest(prompt="x", model="sora-2", width=64, height=36, n_frames=1)
+    play = Play(clock, [OK])
+    with pytest.raises(InvalidRequestError, match=r"width: 1280 would be made of the 64 given; at most 640") as caught:
+        play.run(create(gateway, request))
+    assert "n_frames: 120 would be made of the 1 given; at most 60 is allowed (2 s)" in caught.value.message
+    assert play.sent == []
+
+
+def test_each_format_has_a_price_of_its_own(gateway: Gateway, clock: Clock) -> None:
+    """What a create would cost in the format before says nothing of this one."""
+    gateway.price, gateway.limits = by_frame, daily("1.50")
+    gateway.fallback, gateway.retry = (dialect("videos"),), Retry(attempts=1)
+    gone = reply(404, {"error": {"message": "no such route"}})
+    play = Play(clock, [gone, OK])
+    request = VideoRequest(prompt="x", n_frames=31)
+    play.run(create(gateway, request, "k"))
+    row = gateway.ledger.find("k")
+    assert row is not None
+    assert (row.dialect, row.price) == ("videos", Price(Decimal("0.30"), "USD"))
 
 
 # --- sent a second time -------------------------------------------------------------------------------------------

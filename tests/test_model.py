@@ -768,20 +768,20 @@ def rows_are_written_when_the_answer_is_there(monkeypatch: pytest.MonkeyPatch) -
     begin, settle = SQLiteLedger.begin, SQLiteLedger.settle
     kept: dict[tuple[int, str], Submission] = {}
 
-    def begin_unwritten(self: SQLiteLedger, submission: Submission, repeat: bool = True) -> Begun:
-        begun = begin(self, submission, repeat)
+    def begin_unwritten(self: SQLiteLedger, submission: Submission, *how: Any) -> Begun:
+        begun = begin(self, submission, *how)
         if isinstance(begun, New):
             kept[id(self), submission.key] = submission
             with self._turn() as db:
                 db.execute("delete from submission where key = ?", (submission.key,))
         return begun
 
-    def settle_and_write(self: SQLiteLedger, claim: Claim, state: State, task_id: str | None = None) -> None:
+    def settle_and_write(self: SQLiteLedger, claim: Claim, state: State, *what: Any) -> None:
         submission = kept.pop((id(self), claim.key), None)
         if submission is not None:
             with self._turn() as db:
                 self._intend(db, submission)
-        settle(self, claim, state, task_id)
+        settle(self, claim, state, *what)
 
     monkeypatch.setattr(SQLiteLedger, "begin", begin_unwritten)
     monkeypatch.setattr(SQLiteLedger, "settle", settle_and_write)
@@ -790,8 +790,8 @@ def rows_are_written_when_the_answer_is_there(monkeypatch: pytest.MonkeyPatch) -
 def what_is_unsure_counts_as_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     settle = SQLiteLedger.settle
 
-    def settle_lightly(self: SQLiteLedger, claim: Claim, state: State, task_id: str | None = None) -> None:
-        settle(self, claim, "refused" if state == "unsure" else state, task_id)
+    def settle_lightly(self: SQLiteLedger, claim: Claim, state: State, *what: Any) -> None:
+        settle(self, claim, "refused" if state == "unsure" else state, *what)
 
     monkeypatch.setattr(SQLiteLedger, "settle", settle_lightly)
 
@@ -799,8 +799,8 @@ def what_is_unsure_counts_as_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def what_a_crash_left_may_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = SQLiteLedger.begin
 
-    def begin_afresh(self: SQLiteLedger, submission: Submission, repeat: bool = True) -> Begun:
-        begun = begin(self, submission, repeat)
+    def begin_afresh(self: SQLiteLedger, submission: Submission, *how: Any) -> Begun:
+        begun = begin(self, submission, *how)
         return New(*begun) if isinstance(begun, Unsure) and begun.submission.state == "intended" else begun
 
     monkeypatch.setattr(SQLiteLedger, "begin", begin_afresh)

@@ -19,7 +19,7 @@ from ..client.sora import Sora
 from ..errors import InvalidRequestError, SoraError, TaskNotFoundError
 from ..ledger import Submission
 from ..ledger.sqlite import MemoryLedger, SQLiteLedger
-from ..limits import Price, added
+from ..prices import Price, added
 from ..schemas import shortened
 from ..screen import err, plain, watching
 from .reporting import AsJson, Ledger, Result, command, exit_code, finish, option, reporting

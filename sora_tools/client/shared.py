@@ -22,7 +22,8 @@ from ..events import Event, NotRecorded
 from ..flow import Flow, Gateway, Open, Send, Stream
 from ..ledger import Ledger, remembers
 from ..ledger import ledger as named_ledger
-from ..limits import PriceOf, VideoLimits, agreed
+from ..limits import VideoLimits, check_limits
+from ..prices import PriceOf
 from ..retry import Retry
 from ..schemas import VideoRequest, VideoTask
 from ..wire import Dialect, Upload
@@ -92,8 +93,8 @@ class Client:
             largest_reply: Bytes of one answer, downloads aside, that are read at most.
             largest_video: Bytes of one video that are saved at most.
             limits: What a create may be and cost at most. What is more is refused before anything is sent.
-            price: What a request costs: a function from a VideoRequest to a :class:`~sora_tools.Price`, written down
-                with each create and held against the limits.
+            price: What a create costs: a function from what would be made, as a VideoRequest, to a
+                :class:`~sora_tools.Price`, written down with each create and held against the limits.
             transport: An httpx transport that takes the place of the network, for tests.
 
         Raises:
@@ -121,7 +122,7 @@ class Client:
             price=price,
             fallback=tuple(map(named_dialect, (fallback,) if isinstance(fallback, str) else fallback)),
         )
-        agreed(limits, price, remembers=remembers(gateway.ledger))
+        check_limits(limits, price, remembers=remembers(gateway.ledger))
         self._begin(gateway, transport)
 
     @classmethod

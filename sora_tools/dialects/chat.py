@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..errors import InvalidRequestError
 from ..schemas import InpaintItem, VideoRequest, VideoTask
 from ..wire import Call, Dialect, Reply, any_json, opened
-from .chat_models import named
+from .chat_models import named, read
 from .chat_reader import ChatReader
 
 PATH: Final = "/v1/chat/completions"
@@ -52,6 +52,10 @@ class Chat(Dialect):
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """What the model name says otherwise than the request, a sentence each; empty where it says the same."""
         return named(request)[1]
+
+    def made(self, request: VideoRequest) -> VideoRequest:
+        """The request with the length and the size that the model name says, where it says them."""
+        return request.model_copy(update=read(named(request)[0], is_tall=request.height > request.width))
 
 
 def _message(request: VideoRequest) -> dict[str, Any]:

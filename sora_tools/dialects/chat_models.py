@@ -9,8 +9,9 @@ Source: model lists and changelogs of gateways, December 2024 and from October 2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from math import log
+from math import ceil, log
 from typing import Final
 
 from ..schemas import FRAMES_PER_SECOND, VideoRequest
@@ -25,6 +26,7 @@ FAMILIES: Final[Mapping[str, str]] = {
 """The later families by the name an operator gives, and how each name of a family is spelt."""
 
 _FIRST: Final = "sora"
+_LATER: Final = tuple(spelling.partition("{")[0] for spelling in FAMILIES.values())
 _RATIOS: Final = {"1:1": 1.0, "16:9": 16 / 9, "9:16": 9 / 16}
 _LINES: Final = (480, 720, 1080)
 _SECONDS: Final = (5, 10, 15, 20)
@@ -46,6 +48,31 @@ def named(request: VideoRequest) -> tuple[str, tuple[str, ...]]:
     if not unsaid:
         return model, ()
     return model, (f"{', '.join(unsaid)} not sent: the name {model} decides the size and the length.",)
+
+
+def read(name: str, *, is_tall: bool) -> dict[str, int]:
+    """What a model name says of ``n_frames``, ``width`` and ``height``; what it does not say is left out.
+
+    Args:
+        name: As it is sent.
+        is_tall: Whether a portrait was asked for, where the name leaves that to the gateway.
+    """
+    told: dict[str, int] = {}
+    if (length := re.search(r"-(\d{1,3})s(?=-|$)", name)) is not None:
+        told["n_frames"] = int(length[1]) * FRAMES_PER_SECOND
+    if (shape := re.search(r"-(1:1|16:9|9:16)-(\d{3,4})p(?=-|$)", name)) is not None:
+        ratio, lines = _RATIOS[shape[1]], int(shape[2])
+        told["width"], told["height"] = _even(lines * max(ratio, 1)), _even(lines * max(1 / ratio, 1))
+    elif name.startswith(_LATER) and length is not None:
+        sides = _HD if "-hd" in name else _PLAIN
+        is_tall = "portrait" in name or (is_tall and "landscape" not in name)
+        told["width"], told["height"] = sides if is_tall else sides[::-1]
+    return told
+
+
+def _even(length: float) -> int:
+    """A side of whole pixels, as encoders take them: of 480 lines in 16:9, 854."""
+    return 2 * ceil(length / 2 - _ROUNDED)
 
 
 def _first(request: VideoRequest) -> tuple[str, tuple[str, ...]]:

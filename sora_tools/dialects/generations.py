@@ -39,7 +39,7 @@ class Generations(Dialect):
             "model": model(request, self.name),
             "prompt": prompt,
             "size": f"{request.width}x{request.height}",
-            "duration": math.ceil(request.n_frames / FRAMES_PER_SECOND),
+            "duration": _seconds(request),
             **_pictured(images),
         }
         read = partial(created, self.name)
@@ -55,10 +55,20 @@ class Generations(Dialect):
 
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """What is made longer than was asked for: lengths are whole seconds."""
-        asked = request.n_frames / FRAMES_PER_SECOND
+        seconds, asked = self.made(request).n_frames // FRAMES_PER_SECOND, request.n_frames / FRAMES_PER_SECOND
         if asked.is_integer() or "duration" in request.extra:
             return ()
-        return (adjustment("duration", f"{math.ceil(asked)} s", f"{round(asked, 2):g} s", "whole seconds"),)
+        return (adjustment("duration", f"{seconds} s", f"{round(asked, 2):g} s", "whole seconds"),)
+
+    def made(self, request: VideoRequest) -> VideoRequest:
+        """The request with its length in whole seconds."""
+        if "duration" in request.extra:
+            return request
+        return request.model_copy(update={"n_frames": _seconds(request) * FRAMES_PER_SECOND})
+
+
+def _seconds(request: VideoRequest) -> int:
+    return math.ceil(request.n_frames / FRAMES_PER_SECOND)
 
 
 def _pictured(addresses: list[str]) -> dict[str, Any]:

@@ -57,24 +57,31 @@ class Unified(Dialect):
 
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """What is made longer, shorter or in another size than was asked for."""
-        told = []
-        asked = request.n_frames / FRAMES_PER_SECOND
-        duration = least_of(_SECONDS, asked)
-        if duration != asked and "duration" not in request.extra:
-            told.append(adjustment("duration", f"{duration} s", f"{round(asked, 2):g} s", "10, 15 and 25 s"))
-        side = _shorter_side(request)
-        long_side = side * 16 // 9
-        width, height = (side, long_side) if request.height > request.width else (long_side, side)
-        if (width, height) != (request.width, request.height) and not {"size", "orientation"} & request.extra.keys():
+        made, told = self.made(request), []
+        if made.n_frames != request.n_frames:
+            seconds, asked = made.n_frames // FRAMES_PER_SECOND, request.n_frames / FRAMES_PER_SECOND
+            told.append(adjustment("duration", f"{seconds} s", f"{round(asked, 2):g} s", "10, 15 and 25 s"))
+        if (made.width, made.height) != (request.width, request.height):
             told.append(
                 adjustment(
                     "size",
-                    f"{_SIZES[side]}, about {width}x{height},",
+                    f"{_SIZES[_shorter_side(request)]}, about {made.width}x{made.height},",
                     f"{request.width}x{request.height}",
                     "small and large, portrait and landscape",
                 )
             )
         return tuple(told)
+
+    def made(self, request: VideoRequest) -> VideoRequest:
+        """The request with the length and the size that hold it."""
+        frames = least_of(_SECONDS, request.n_frames / FRAMES_PER_SECOND) * FRAMES_PER_SECOND
+        side = _shorter_side(request)
+        long_side = side * 16 // 9
+        width, height = (side, long_side) if request.height > request.width else (long_side, side)
+        length = {} if "duration" in request.extra else {"n_frames": frames}
+        is_own = not {"size", "orientation"}.isdisjoint(request.extra)
+        size = {} if is_own else {"width": width, "height": height}
+        return request.model_copy(update={**length, **size})
 
 
 def _shorter_side(request: VideoRequest) -> int:

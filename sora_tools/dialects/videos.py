@@ -101,16 +101,25 @@ class Videos(Dialect):
         """Where the nearest length or size is made in place of the one asked for."""
         if request.operation == "remix":
             return ("width, height, n_frames, model: a remix has those of the video that it is made of.",)
-        asked = request.width, request.height
-        seconds, size = _fitted(request.model, request.n_frames, *asked)
-        told = []
-        if seconds * FRAMES_PER_SECOND != request.n_frames and not _frames_given(request.extra):
+        made, told = self.made(request), []
+        if made.n_frames != request.n_frames:
             told.append(
-                f"n_frames: {seconds} s are made where {request.n_frames / FRAMES_PER_SECOND:g} s were asked for."
+                f"n_frames: {made.n_frames // FRAMES_PER_SECOND} s are made where "
+                f"{request.n_frames / FRAMES_PER_SECOND:g} s were asked for."
             )
-        if size != asked and "size" not in request.extra:
+        asked, size = (request.width, request.height), (made.width, made.height)
+        if size != asked:
             told.append(f"width, height: {size[0]}x{size[1]} is made where {asked[0]}x{asked[1]} was asked for.")
         return tuple(told)
+
+    def made(self, request: VideoRequest) -> VideoRequest:
+        """The request with the nearest length and size. Those of a remix are its source's, which nobody knows here."""
+        if request.operation == "remix":
+            return request
+        seconds, (width, height) = _fitted(request.model, request.n_frames, request.width, request.height)
+        length = {} if _frames_given(request.extra) else {"n_frames": seconds * FRAMES_PER_SECOND}
+        size = {} if "size" in request.extra else {"width": width, "height": height}
+        return request.model_copy(update={**length, **size})
 
     def expected(self, body: Json) -> Json:
         """The text and size that a list shows, as they were sent."""

@@ -26,7 +26,8 @@ from ..errors import (
 )
 from ..events import Retrying
 from ..ledger import Ledger
-from ..limits import PriceOf, VideoLimits
+from ..limits import VideoLimits
+from ..prices import PriceOf
 from ..retry import Retry
 from ..schemas import CARRIED, Failure, Generation, TaskPage, VideoTask
 from ..wire import Call, Dialect, Reply, Route, dated

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..errors import Charged, LostReplyError, SoraError, SubmissionUnknownError, TaskNotFoundError, masked
 from ..events import NotRecorded, Seen
 from ..ledger import Claim, State, Submission
-from ..limits import Price
+from ..prices import Price
 from ..schemas import VideoTask
 from ..wire import Call, Listener
 from .exchange import Gateway, answered, resolved

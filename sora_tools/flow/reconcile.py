@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..events import NotRecorded
 from ..ledger import Accepted, Claim, Elsewhere, Submission, Unsure
-from ..limits import Price
+from ..prices import Price
 from ..schemas import EchoedAction, RequestEcho, TaskPage, VideoTask
 from .exchange import PASSING, Gateway, exchange, persist
 from .wishes import Do, Flow, Sleep, Tell
@@ -213,7 +213,7 @@ def noted(
     Left ``intended`` by that, with nobody holding the claim, it counts as unsure. Returns whether it was written.
     """
     try:
-        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id, *([] if price is None else [price])))
+        yield Do(gateway.ledger.settle, (claim, state, task and task.task_id, price))
     except Exception as error:  # noqa: BLE001  # whatever broke the ledger, what the gateway said is not lost
         yield Tell(NotRecorded(claim.key, task, error))
         return False

@@ -28,7 +28,8 @@ from ..errors import (
 )
 from ..events import Adjusted, NotRecorded, Retrying, Submitted
 from ..ledger import Accepted, Claim, Elsewhere, New, Repeated, State, Submission, Taken, Unsure, digest, recorded
-from ..limits import Check, Price, once_more, terms
+from ..limits import Check, price_and_check
+from ..prices import Price, paid_for_again
 from ..schemas import VideoRequest, VideoTask, broken_rules, shortened
 from ..wire import Call
 from .exchange import Gateway, exchange, persist
@@ -75,11 +76,11 @@ def requested(request: VideoRequest | Mapping[str, Any] | str | None, fields: Ma
         raise InvalidRequestError(f"The request breaks a rule: {rules}.", hint="Nothing was sent.") from None
 
 
-def with_model(gateway: Gateway, request: VideoRequest) -> VideoRequest:
+def with_model(request: VideoRequest, own: str | None) -> VideoRequest:
     """The request with the gateway's own model where it names none."""
-    if request.model is not None or gateway.settings.model is None:
+    if request.model is not None or own is None:
         return request
-    return request.model_copy(update={"model": gateway.settings.model})
+    return request.model_copy(update={"model": own})
 
 
 def create(
@@ -126,9 +127,8 @@ def create(
         raise InvalidRequestError(
             f"thread: {shortened(ascii(thread), 80)} was given; printable text is allowed.", hint="Nothing was sent."
         )
-    request = with_model(gateway, request)
+    request = with_model(request, gateway.settings.model)
     body = request.body()
-    price, check = terms(gateway.limits, gateway.price, request)
     submission = Submission(
         key=key or os.urandom(16).hex(),
         gateway=gateway.settings.origin,
@@ -137,20 +137,20 @@ def create(
         digest=digest(body),
         account=gateway.settings.account,
         thread=thread,
-        price=price,
     )
     names = dict.fromkeys((gateway.dialect.name, *(dialect.name for dialect in gateway.fallback)))
     formats = [gateway.speaking(name) for name in names]
     start = gateway.clock()
     for speaking in formats:
-        submission = replace(submission, dialect=speaking.dialect.name)
+        price, check = price_and_check(gateway.limits, gateway.price, request, speaking.dialect.made(request))
+        submission = replace(submission, dialect=speaking.dialect.name, price=price)
         deadline = gateway.clock() + gateway.patience + RECONCILE if patience is None else start + patience
         attempts = _Attempts(
             speaking,
             request,
             submission,
             deadline,
-            checks=() if check is None else (check,),
+            check=check,
             is_named=key is not None,
             may_repeat=repeat == "new",
             resend=resend,
@@ -185,7 +185,7 @@ class _Attempts:
     """The sends of one submission.
 
     Attributes:
-        checks: What the ledger asks before it writes down what may be paid for; none where there is nothing to ask.
+        check: What the ledger asks before it writes down what may be paid for; None where there is nothing to ask.
         is_named: Whether the caller gave the key, so that an earlier call may have sent it.
         may_repeat: Whether it may be sent though its conversation has submitted the very same.
         sent: Whether this call has sent it.
@@ -200,7 +200,7 @@ class _Attempts:
     request: VideoRequest
     submission: Submission
     deadline: float
-    checks: tuple[Check, ...]
+    check: Check | None
     is_named: bool
     may_repeat: bool
     resend: bool
@@ -299,7 +299,7 @@ class _Attempts:
     def _attempt(self) -> Flow[VideoTask | Accepted | Repeated | Unsure | Elsewhere]:
         """One try, from the note that it is meant to the note of what came of it."""
         try:
-            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat, *self.checks))
+            begun = yield Do(self.gateway.ledger.begin, (self.submission, self.may_repeat, self.check))
         except ConfigurationError as error:
             if not self.sent:
                 error.hint = f"Nothing was sent now. {error.hint}"
@@ -319,7 +319,7 @@ class _Attempts:
                         return (yield from self._send(claim))
                     if self.gateway.honoured and (submission.account, submission.dialect) == self._sender:
                         self.lost = self.lost or not self.paged
-                        yield Do(self.gateway.ledger.send_again, (claim, *self._sender))
+                        yield Do(self.gateway.ledger.send_again, (claim, *self._sender, None, None))
                         return (yield from self._send(claim))
                     if self.paged or self.resend:
                         return (yield from self._search_and_send(claim, submission))
@@ -339,13 +339,11 @@ class _Attempts:
             yield from noted(self.gateway, claim, "unsure")
             raise unknown(result.doubt, self.submission.key)
         lost = self.lost or not self.paged
-        again: tuple[Any, ...] = (claim, *self._sender)
-        before = None
-        may_cost = self.submission.price is not None or self.checks
-        if may_cost and (lost or result.doubt is not None):  # it may be paid for a second time
-            before = submission.price
-            again = (*again, once_more(before, self.submission.price), *self.checks)
-        yield Do(self.gateway.ledger.send_again, again)
+        before = price = check = None
+        if lost or result.doubt is not None:  # it may be paid for a second time
+            before, check = submission.price, self.check
+            price = paid_for_again(before, self.submission.price)
+        yield Do(self.gateway.ledger.send_again, (claim, *self._sender, price, check))
         self.lost = lost
         return (yield from self._send(claim, before))
 

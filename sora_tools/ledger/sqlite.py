@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigurationError
-from ..limits import Check, Price, Spent, added
+from ..limits import Check, Spent
+from ..prices import Price, added
 from .submissions import Accepted, Begun, Claim, Elsewhere, New, Outcome, Repeated, State, Submission, Taken, Unsure
 
 MIGRATIONS: Final = (

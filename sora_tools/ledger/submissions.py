@@ -11,7 +11,8 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from ..errors import masked
-from ..limits import Check, Price
+from ..limits import Check
+from ..prices import Price
 
 State = Literal["intended", "accepted", "refused", "unsure"]
 Outcome = Literal["succeeded", "failed", "cancelled"]

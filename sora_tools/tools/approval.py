@@ -8,18 +8,20 @@ where that came out differently, it would skip the decision.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from .. import flow as flows
+from ..config import own_model
 from ..errors import ConfigurationError, SoraError
-from ..limits import Amount, Price, PriceOf, agreed, bound, priced
+from ..prices import Amount, PriceOf, bounded_by, check_price_of, nothing_says_the_price, priced
 from ..schemas import FRAMES_PER_SECOND, VideoRequest, broken_rules, shortened
 from .arguments import CreateVideoArgs
 
 _DECISIONS: Final = ("approve", "edit", "reject", "respond")
+_MOST_SOURCES: Final = 5
 
 
 def video_approval(
@@ -34,7 +36,8 @@ def video_approval(
     Works in both of its interrupt modes. List the middleware before any that retries tools.
 
     Args:
-        price: What a request costs, the same function that the toolkit was given.
+        price: What a request costs, the same function that the toolkit was given. It is asked about what was asked
+            for: which lengths and sizes a format makes of that is not known here.
         ask_above: Creates that cost more wait for a decision, the others run at once. None asks about every one. A
             bare number is in whatever currency the price is.
         model: The gateway's model, as the toolkit was given it (else ``SORA_MODEL``), should the price depend on it.
@@ -47,30 +50,28 @@ def video_approval(
     Raises:
         ConfigurationError: ``ask_above`` without ``price``, or a value that cannot work.
     """
-    agreed(None, price, remembers=True)
+    check_price_of(price)
     decisions = [name for name in _DECISIONS if name in allowed_decisions]
     if isinstance(allowed_decisions, str) or len(decisions) != len(allowed_decisions) or not decisions:
         raise ConfigurationError(
             f"allowed_decisions={allowed_decisions!r} was given; it is some of {', '.join(_DECISIONS)}, as a tuple."
         )
     if ask_above is not None and price is None:
-        raise ConfigurationError(
-            "ask_above was given, and nothing says what a request costs.",
-            hint='Pass price=, a function from a VideoRequest to Price(Decimal("0.50"), "USD").',
-        )
+        raise nothing_says_the_price("ask_above was given")
 
-    own = model or os.environ.get("SORA_MODEL") or None
+    own = own_model(model)
 
-    def described(tool_call: Any, state: Any = None, runtime: Any = None) -> str:  # noqa: ARG001  # as it is called
+    def question(tool_call: Any, state: Any = None, runtime: Any = None) -> str:  # noqa: ARG001  # as it is called
         try:
             request = _request(tool_call, own)
         except ValidationError as error:
-            return f"This cannot run as it is: {'; '.join(broken_rules(error))}. Nothing would be made or charged."
+            broken = _quoted("; ".join(broken_rules(error)), 600)
+            return f"This cannot run as it is: {broken}. Nothing would be made or charged."
         return f"This creates {_words(request)}. {_cost(price, request)} {_told(request)}"
 
-    asked: dict[str, Any] = {"allowed_decisions": decisions, "description": described}
+    asked: dict[str, Any] = {"allowed_decisions": decisions, "description": question}
     if ask_above is not None and price is not None:
-        most, currency = bound("ask_above", ask_above)
+        most, currency = bounded_by("ask_above", ask_above)
 
         def is_dear(call: Any) -> bool:
             try:
@@ -84,17 +85,16 @@ def video_approval(
 
 
 def _request(tool_call: Any, model: str | None) -> VideoRequest:
-    """The request as the tool would send it."""
-    request = VideoRequest.model_validate(dict(CreateVideoArgs.model_validate(tool_call["args"])))
-    return request.model_copy(update={"model": request.model or model})
+    """The request that the tool makes of a call."""
+    return flows.with_model(flows.requested(None, dict(CreateVideoArgs.model_validate(tool_call["args"]))), model)
 
 
 def _words(request: VideoRequest) -> str:
     seconds = request.n_frames / FRAMES_PER_SECOND
     videos = f"{request.n_variants} video{'s' if request.n_variants > 1 else ''}"
     how = "" if request.operation == "simple_compose" else f" ({request.operation})"
-    images = sum(bool(item.model_dump(exclude_defaults=True)) for item in request.inpaint_items)
-    sources = f" from {images} source{'s' if images > 1 else ''}" if images else ""
+    count = len(list(_sources(request)))
+    sources = f" from {count} source{'s' if count > 1 else ''}" if count else ""
     return f"{videos} of {request.width}x{request.height}, {seconds:.3g} s{how}{sources}"
 
 
@@ -102,15 +102,51 @@ def _cost(price: PriceOf | None, request: VideoRequest) -> str:
     if price is None:
         return "It is paid for; what it costs is not known here."
     try:
-        cost: Price = priced(price, request)
+        return f"It costs {priced(price, request)}."
     except ConfigurationError as error:
         return f"What it costs is not known: {error.message}"
-    return f"It costs {cost}."
 
 
 def _told(request: VideoRequest) -> str:
     """What the model wrote, on one line and in quotes, so that it cannot pass for what is said here."""
+    sources = list(_sources(request))
+    rest = [f"and {len(sources) - _MOST_SOURCES} more"] if len(sources) > _MOST_SOURCES else []
     moments = "; ".join(f"{action.time:g} s: {action.description}" for action in request.actions or ())
-    texts = {"Prompt": request.prompt, "Actions": moments}
-    quoted = {name: json.dumps(shortened(text, 300), ensure_ascii=False) for name, text in texts.items() if text}
-    return " ".join(f"{name}: {text}" for name, text in quoted.items())
+    told = {
+        "Model": request.model and _quoted(request.model, 80),
+        "Made from": ", ".join([*sources[:_MOST_SOURCES], *rest]),
+        "Prompt": request.prompt and _quoted(request.prompt, 300),
+        "Actions": moments and _quoted(moments, 300),
+    }
+    return " ".join(f"{name}: {text}" for name, text in told.items() if text)
+
+
+def _sources(request: VideoRequest) -> Iterator[str]:
+    """What the video is made from, a few words each."""
+    for item in request.inpaint_items:
+        named = {"generation": item.generation_id, "upload": item.upload_media_id}
+        words = [*([_picture(item.url)] if item.url else []), *_named(named)]
+        if words or item.model_dump(exclude_defaults=True):
+            yield " of ".join(words) or "what the gateway finds by itself"
+    if request.sdedit is not None:
+        edit = request.sdedit
+        named = {"generation": edit.source_generation_id, "upload": edit.source_upload_media_id}
+        yield f"{' and '.join(_named(named))}, changed {edit.amount:g} of 8"
+
+
+def _named(ids: dict[str, str | None]) -> list[str]:
+    return [f"{kind} {_quoted(name, 80)}" for kind, name in ids.items() if name]
+
+
+def _picture(url: str) -> str:
+    head, _, data = url.partition(",")
+    if head[:5].lower() == "data:":
+        return f"a picture of {max(1, round(len(data) * 3 / 4000))} kB"
+    return _quoted(url, 120)
+
+
+def _quoted(text: str, length: int) -> str:
+    """A text in quotes, with whatever would break the line, turn its direction or stay unseen written out."""
+    line = json.dumps(shortened(text, length), ensure_ascii=False)
+    seen = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    return seen if len(text) <= length else f"{seen} ({length - 1} of {len(text)} characters)"

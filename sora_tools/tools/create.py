@@ -106,7 +106,7 @@ class CreateVideoTool(SoraTool):
             )
         for index, item in enumerate(request.inpaint_items):
             _check_image(index, item.url, gateway.settings)
-        request = flows.with_model(gateway, request)
+        request = flows.with_model(request, gateway.settings.model)
         key = place.key(gateway.settings, gateway.configured, request.body())
         task = yield from flows.create(
             gateway, request, key, thread=place.thread, repeat=self.repeat, patience=PATIENCE

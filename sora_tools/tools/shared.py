@@ -24,7 +24,8 @@ from ..errors import ConfigurationError, SoraError
 from ..events import Event
 from ..flow import Flow
 from ..ledger import Ledger, digest
-from ..limits import PriceOf, VideoLimits
+from ..limits import VideoLimits
+from ..prices import PriceOf
 from ..retry import Retry
 from ..wire import Dialect
 from . import answers
