@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
-from sora_tools import AsyncSora, Sora, VideoTask
+from sora_tools import AsyncSora, Sora
 from sora_tools.demo import chat_model, gateway
 
 ideas = sys.argv[1:] or ["a paper boat in the rain", "a lighthouse in a storm", "a kite over the dunes"]
@@ -35,9 +36,9 @@ async def main() -> None:
         small = generate.bind(width=480, height=270, n_frames=60, directory="videos")
         chain = write | model | StrOutputParser() | small
         wishes = [{"idea": idea} for idea in ideas]
-        tasks = await chain.abatch(wishes, config={"max_concurrency": 2}, return_exceptions=True)
+        tasks: list[Any] = await chain.abatch(wishes, config={"max_concurrency": 2}, return_exceptions=True)
     for idea, task in zip(ideas, tasks, strict=True):  # one that fails costs the others nothing
-        print(f"{idea}: {task.generations[0].file if isinstance(task, VideoTask) else task}")
+        print(f"{idea}: {task if isinstance(task, Exception) else task.generations[0].file}")
 
 
 asyncio.run(main())
