@@ -10,13 +10,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from .addresses import near, objection, origin
 from .errors import ConfigurationError
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT: Final = 20.0
 LARGEST_REPLY: Final = 32 * 2**20
@@ -140,6 +142,16 @@ def settings(
 def own_model(given: str | None) -> str | None:
     """The gateway's model: the one that was given, else ``SORA_MODEL``."""
     return given or os.environ.get("SORA_MODEL") or None
+
+
+def own_dialect(given: str | T | None) -> str | T:
+    """The gateway's format: the one that was given, else ``SORA_DIALECT``, else ``"backend"``."""
+    return given or os.environ.get("SORA_DIALECT") or "backend"
+
+
+def is_auto(dialect: object) -> bool:
+    """Whether the format is still to be found out."""
+    return isinstance(dialect, str) and dialect.strip().lower() == "auto"
 
 
 def _is_patience(value: object) -> bool:

@@ -180,7 +180,7 @@ def check_limits(limits: VideoLimits | None, price: PriceOf | None, *, remembers
 
 
 def price_and_check(
-    limits: VideoLimits | None, price: PriceOf | None, request: VideoRequest, made: VideoRequest
+    limits: VideoLimits | None, price: PriceOf | None, request: VideoRequest, made: VideoRequest | None
 ) -> tuple[Price | None, Check | None]:
     """What a create costs, and what has to be asked before it is sent.
 
@@ -188,7 +188,7 @@ def price_and_check(
         limits: What is allowed, as :func:`check_limits` has let it pass.
         price: What a request costs.
         request: What was asked for.
-        made: What would be made of it, which is what costs.
+        made: What would be made of it, which is what costs; None where nobody knows.
 
     Returns:
         The price, where it is known; and a check, for the ledger to ask at the moment in which it would write a new
@@ -197,10 +197,16 @@ def price_and_check(
     """
     cost: Price | None = None
     objection: ConfigurationError | InvalidRequestError | None = None
+    if made is None and limits is not None and limits.spending:
+        objection = InvalidRequestError(
+            f"operation: {request.operation!r} was given; in this format it has the length and the size of its source. "
+            "So what it costs is not known, and there is a budget.",
+            hint=f"{_UNSENT} Make a new video of a prompt, or tell the user.",
+        )
     try:
         if limits is not None:
             limits.check(request, made)
-        if price is not None:
+        if price is not None and made is not None:
             cost = priced(price, made)
     except (ConfigurationError, InvalidRequestError) as error:
         objection = error

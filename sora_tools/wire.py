@@ -169,10 +169,11 @@ class Dialect(Protocol):
         """What is made other than asked for, because the format has no way to say it: a sentence for each."""
         return ()
 
-    def made(self, request: VideoRequest) -> VideoRequest:
+    def made(self, request: VideoRequest) -> VideoRequest | None:
         """What is made of a request, as far as is known: with the length and the size that the format has for it.
 
         Prices and limits are held against this. Members that ``extra`` gives are the caller's own, and change nothing.
+        None where nothing tells it before, as of a remix that has the length and the size of its source.
         """
         return request
 

@@ -227,8 +227,8 @@ def gate(**approval: Any) -> Callable[..., bool]:
     return lambda **args: when(SimpleNamespace(tool_call={"name": "create_video", "args": {"prompt": "x", **args}}))
 
 
-def text(**args: Any) -> str:
-    question = video_approval(price=by_frame)["create_video"]["description"]
+def text(*, dialect: Any = None, gateway_model: str | None = None, **args: Any) -> str:
+    question = video_approval(price=by_frame, dialect=dialect, model=gateway_model)["create_video"]["description"]
     return question({"name": "create_video", "args": {"prompt": "x", **args}}, {}, None)
 
 
@@ -266,6 +266,37 @@ def test_the_price_may_depend_on_the_gateways_model(monkeypatch: pytest.MonkeyPa
     assert gate(price=price, ask_above=2, model="pro")()
     monkeypatch.setenv("SORA_MODEL", "pro")
     assert gate(price=price, ask_above=2)()
+
+
+TINY = {"width": 64, "height": 36, "n_frames": 1}
+
+
+def test_what_a_format_makes_of_it_is_priced_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a model that asks for one frame would be given four seconds, and nobody asked."""
+    assert not gate(ask_above="0.50")(**TINY)
+    sora = {"dialect": "videos", "model": "sora-2-pro"}
+    assert gate(ask_above="0.50", **sora)(**TINY)
+    assert text(dialect=["videos"], gateway_model="sora-2-pro", **TINY).startswith(
+        "This creates 1 video of 1280x720, 4 s where 64x36, 0.0333 s was asked for. It costs 1.20 USD."
+    )
+    monkeypatch.setenv("SORA_DIALECT", "unified")
+    assert gate(ask_above="0.50")(**TINY)
+
+
+def test_of_several_formats_the_dearest_counts() -> None:
+    assert not gate(ask_above="0.50", dialect=["backend", "generations"])(**TINY)
+    for several in (["backend", "unified"], "auto"):
+        assert gate(ask_above="0.50", dialect=several)(**TINY)
+    assert "It costs 0.01 USD or 3.00 USD." in text(dialect=["backend", "unified"], **TINY)
+
+
+def test_a_remix_as_large_and_long_as_its_source_is_asked_about() -> None:
+    remix = {"operation": "remix", "inpaint_items": [{"generation_id": "video_1"}], **TINY}
+    assert not gate(ask_above="0.50")(**remix)
+    assert gate(ask_above="0.50", dialect="videos")(**remix)
+    said = text(dialect="videos", **remix)
+    assert said.startswith("This creates 1 video of its source's size and length")
+    assert "What it costs is not known" in said
 
 
 def test_the_text_says_in_words_what_would_be_made() -> None:

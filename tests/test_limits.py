@@ -494,6 +494,21 @@ def test_what_would_be_made_is_held_against_the_limits(gateway: Gateway, clock: 
     assert play.sent == []
 
 
+def test_a_remix_whose_size_nobody_knows_is_not_made_of_a_budget(gateway: Gateway, clock: Clock) -> None:
+    source = {"operation": "remix", "inpaint_items": [{"generation_id": "video_1"}]}
+    request = VideoRequest.model_validate({"prompt": "x", "width": 1, "height": 1, "n_frames": 1, **source})
+    gateway.dialect, gateway.price, gateway.limits = dialect("videos"), by_frame, daily("100.00")
+    play = Play(clock, [OK])
+    with pytest.raises(InvalidRequestError, match="the length and the size of its source") as caught:
+        play.run(create(gateway, request))
+    assert (play.sent, caught.value.charged) == ([], "no")
+    gateway.limits = None
+    play.run(create(gateway, request, "k"))
+    row = gateway.ledger.find("k")
+    assert row is not None
+    assert row.price is None, "not known, and not a guess"
+
+
 def test_each_format_has_a_price_of_its_own(gateway: Gateway, clock: Clock) -> None:
     """What a create would cost in the format before says nothing of this one."""
     gateway.price, gateway.limits = by_frame, daily("1.50")

@@ -420,10 +420,13 @@ def test_the_model_is_the_operators(invoke, operators, given, sent):
     assert json.loads(gateway.sent[0])["model"] == sent
 
 
-def test_another_model_is_refused(invoke):
+@pytest.mark.parametrize(("operators", "given"), [("pro", "turbo"), (None, "pro"), (None, "sora-16:9-1080p-20s")])
+def test_another_model_is_refused(invoke, operators, given):
+    """Or a model could buy from the gateway's whole list what the operator never priced."""
     gateway = FakeGateway()
-    error = json.loads(invoke(CreateVideoTool(**gateway.settings(model="pro")), {**PROMPT, "model": "turbo"}))["error"]
-    assert "'turbo' was given" in error["message"]
+    tool = CreateVideoTool(**gateway.settings(model=operators))
+    error = json.loads(invoke(tool, {**PROMPT, "model": given}))["error"]
+    assert f"{given!r} was given" in error["message"]
     assert (error["code"], error["charged"]) == ("invalid_request", "no")
     assert not gateway.sent
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from .. import flow as flows
 from ..addresses import origin
-from ..config import DEFAULT_TIMEOUT, LARGEST_REPLY, LARGEST_VIDEO, settings
+from ..config import DEFAULT_TIMEOUT, LARGEST_REPLY, LARGEST_VIDEO, is_auto, own_dialect, settings
 from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError
 from ..events import Event, NotRecorded
@@ -100,8 +100,8 @@ class Client:
         Raises:
             ConfigurationError: A setting is missing or cannot work.
         """
-        chosen = dialect or os.environ.get("SORA_DIALECT") or "backend"
-        auto = isinstance(chosen, str) and chosen.strip().lower() == "auto"
+        chosen = own_dialect(dialect)
+        auto = is_auto(chosen)
         gateway = Gateway(
             settings=settings(
                 base_url,

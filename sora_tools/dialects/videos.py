@@ -99,23 +99,22 @@ class Videos(Dialect):
 
     def adjusted(self, request: VideoRequest) -> tuple[str, ...]:
         """Where the nearest length or size is made in place of the one asked for."""
-        if request.operation == "remix":
+        made = self.made(request)
+        if made is None:
             return ("width, height, n_frames, model: a remix has those of the video that it is made of.",)
-        made, told = self.made(request), []
+        told = []
         if made.n_frames != request.n_frames:
-            told.append(
-                f"n_frames: {made.n_frames // FRAMES_PER_SECOND} s are made where "
-                f"{request.n_frames / FRAMES_PER_SECOND:g} s were asked for."
-            )
-        asked, size = (request.width, request.height), (made.width, made.height)
-        if size != asked:
-            told.append(f"width, height: {size[0]}x{size[1]} is made where {asked[0]}x{asked[1]} was asked for.")
+            seconds, asked = made.n_frames // FRAMES_PER_SECOND, request.n_frames / FRAMES_PER_SECOND
+            told.append(f"n_frames: {seconds} s are made where {asked:g} s were asked for.")
+        if (made.width, made.height) != (request.width, request.height):
+            size, given = f"{made.width}x{made.height}", f"{request.width}x{request.height}"
+            told.append(f"width, height: {size} is made where {given} was asked for.")
         return tuple(told)
 
-    def made(self, request: VideoRequest) -> VideoRequest:
-        """The request with the nearest length and size. Those of a remix are its source's, which nobody knows here."""
+    def made(self, request: VideoRequest) -> VideoRequest | None:
+        """The request with the nearest length and size; None of a remix, which has those of its source."""
         if request.operation == "remix":
-            return request
+            return None
         seconds, (width, height) = _fitted(request.model, request.n_frames, request.width, request.height)
         length = {} if _frames_given(request.extra) else {"n_frames": seconds * FRAMES_PER_SECOND}
         size = {} if "size" in request.extra else {"width": width, "height": height}

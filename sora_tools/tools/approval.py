@@ -8,16 +8,19 @@ where that came out differently, it would skip the decision.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from .. import flow as flows
-from ..config import own_model
+from ..config import is_auto, own_dialect, own_model
+from ..dialects import DIALECTS
+from ..dialects import dialect as named_dialect
 from ..errors import ConfigurationError, SoraError
-from ..prices import Amount, PriceOf, bounded_by, check_price_of, nothing_says_the_price, priced
+from ..prices import Amount, Price, PriceOf, bounded_by, check_price_of, nothing_says_the_price, priced
 from ..schemas import FRAMES_PER_SECOND, VideoRequest, broken_rules, shortened
+from ..wire import Dialect
 from .arguments import CreateVideoArgs
 
 _DECISIONS: Final = ("approve", "edit", "reject", "respond")
@@ -29,6 +32,7 @@ def video_approval(
     price: PriceOf | None = None,
     ask_above: Amount | None = None,
     model: str | None = None,
+    dialect: str | Dialect | Sequence[str | Dialect] | None = None,
     allowed_decisions: Collection[str] = ("approve", "edit", "reject"),
 ) -> dict[str, Any]:
     """What ``HumanInTheLoopMiddleware(interrupt_on=...)`` takes, so that a person decides over dear videos.
@@ -36,11 +40,13 @@ def video_approval(
     Works in both of its interrupt modes. List the middleware before any that retries tools.
 
     Args:
-        price: What a request costs, the same function that the toolkit was given. It is asked about what was asked
-            for: which lengths and sizes a format makes of that is not known here.
+        price: What a request costs, the same function that the toolkit was given.
         ask_above: Creates that cost more wait for a decision, the others run at once. None asks about every one. A
             bare number is in whatever currency the price is.
-        model: The gateway's model, as the toolkit was given it (else ``SORA_MODEL``), should the price depend on it.
+        model: The gateway's model, as the toolkit was given it (else ``SORA_MODEL``).
+        dialect: The gateway's format, as the toolkit was given it (else ``SORA_DIALECT``, else ``"backend"``), or
+            several where there is a ``fallback``: what is priced is what a format makes of the request, and of several
+            the dearest counts. ``"auto"`` is all of them.
         allowed_decisions: Some of ``"approve"``, ``"edit"``, ``"reject"`` and ``"respond"``.
 
     Returns:
@@ -59,7 +65,7 @@ def video_approval(
     if ask_above is not None and price is None:
         raise nothing_says_the_price("ask_above was given")
 
-    own = own_model(model)
+    own, formats = own_model(model), _formats(dialect)
 
     def question(tool_call: Any, state: Any = None, runtime: Any = None) -> str:  # noqa: ARG001  # as it is called
         try:
@@ -67,7 +73,8 @@ def video_approval(
         except ValidationError as error:
             broken = _quoted("; ".join(broken_rules(error)), 600)
             return f"This cannot run as it is: {broken}. Nothing would be made or charged."
-        return f"This creates {_words(request)}. {_cost(price, request)} {_told(request)}"
+        made = [each.made(request) for each in formats]
+        return f"This creates {_words(request, made)}. {_cost(price, made)} {_told(request)}"
 
     asked: dict[str, Any] = {"allowed_decisions": decisions, "description": question}
     if ask_above is not None and price is not None:
@@ -75,13 +82,20 @@ def video_approval(
 
         def is_dear(call: Any) -> bool:
             try:
-                cost = priced(price, _request(call.tool_call, own))
+                request = _request(call.tool_call, own)
+                costs = [_known(price, each.made(request)) for each in formats]
             except (ValidationError, SoraError):
                 return True
-            return cost.amount > most or currency not in (None, cost.currency)
+            return any(cost.amount > most or currency not in (None, cost.currency) for cost in costs)
 
         asked["when"] = is_dear
     return {"create_video": asked}
+
+
+def _formats(dialect: str | Dialect | Sequence[str | Dialect] | None) -> list[Dialect]:
+    given = [dialect] if dialect is None or isinstance(dialect, str) or not isinstance(dialect, Sequence) else dialect
+    chosen = [own_dialect(each) for each in given]
+    return [*DIALECTS.values()] if any(map(is_auto, chosen)) else [named_dialect(each) for each in chosen]
 
 
 def _request(tool_call: Any, model: str | None) -> VideoRequest:
@@ -89,22 +103,37 @@ def _request(tool_call: Any, model: str | None) -> VideoRequest:
     return flows.with_model(flows.requested(None, dict(CreateVideoArgs.model_validate(tool_call["args"]))), model)
 
 
-def _words(request: VideoRequest) -> str:
-    seconds = request.n_frames / FRAMES_PER_SECOND
+def _known(price: PriceOf, made: VideoRequest | None) -> Price:
+    """What it costs, or a ConfigurationError where that cannot be known."""
+    if made is None:
+        raise ConfigurationError("Its length and its size are its source's, and not known here.")
+    return priced(price, made)
+
+
+def _words(request: VideoRequest, made: Sequence[VideoRequest | None]) -> str:
     videos = f"{request.n_variants} video{'s' if request.n_variants > 1 else ''}"
     how = "" if request.operation == "simple_compose" else f" ({request.operation})"
     count = len(list(_sources(request)))
     sources = f" from {count} source{'s' if count > 1 else ''}" if count else ""
-    return f"{videos} of {request.width}x{request.height}, {seconds:.3g} s{how}{sources}"
+    measures = " or ".join(dict.fromkeys(map(_measures, made)))
+    asked = "" if measures == _measures(request) else f" where {_measures(request)} was asked for"
+    return f"{videos} of {measures}{asked}{how}{sources}"
 
 
-def _cost(price: PriceOf | None, request: VideoRequest) -> str:
+def _measures(request: VideoRequest | None) -> str:
+    if request is None:
+        return "its source's size and length"
+    return f"{request.width}x{request.height}, {request.n_frames / FRAMES_PER_SECOND:.3g} s"
+
+
+def _cost(price: PriceOf | None, made: Sequence[VideoRequest | None]) -> str:
     if price is None:
         return "It is paid for; what it costs is not known here."
     try:
-        return f"It costs {priced(price, request)}."
+        costs = dict.fromkeys(_known(price, each) for each in made)
     except ConfigurationError as error:
         return f"What it costs is not known: {error.message}"
+    return f"It costs {' or '.join(map(str, costs))}."
 
 
 def _told(request: VideoRequest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from langchain_core.tools import ArgsSchema
 from pydantic import Field, SkipValidation
@@ -21,6 +21,9 @@ from . import answers
 from .answers import Answer
 from .arguments import CreateVideoArgs
 from .shared import PATIENCE, Place, SoraTool
+
+_DOCUMENTED_MODEL: Final = "turbo"
+"""The only model that the page documents: it may be named where the operator has set none."""
 
 
 class CreateVideoTool(SoraTool):
@@ -99,9 +102,10 @@ class CreateVideoTool(SoraTool):
     def _conversation(self, told: list[Event], place: Place, prompt: str = "", **arguments: Any) -> Flow[Answer]:
         gateway = self._sora.gateway
         request = flows.requested(prompt, arguments)
-        if request.model is not None and gateway.settings.model not in (None, request.model):
+        own = gateway.settings.model or _DOCUMENTED_MODEL
+        if request.model not in (None, own):
             raise InvalidRequestError(
-                f"model: {request.model!r} was given; this gateway's is {gateway.settings.model!r}.",
+                f"model: {shortened(request.model, 80)!r} was given; it is the operator's to choose, {own!r} here.",
                 hint="Nothing was started and nothing was charged. Leave model out and call again.",
             )
         for index, item in enumerate(request.inpaint_items):
