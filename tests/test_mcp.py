@@ -587,6 +587,7 @@ def test_a_server_that_ends_finishes_the_create_under_way(sandbox, ledger, how):
         if isinstance(how, signal.Signals):
             served.process.send_signal(how)
             assert served.process.wait(timeout=20) == 0
+            assert "task_id" in served.answer(1)["structuredContent"], "or its client would ask again"
         assert served.end() == 0
     assert served.errors == ""
     (row,) = SQLiteLedger(ledger).submissions()
@@ -749,17 +750,18 @@ def test_a_web_page_cannot_reach_it_through_a_browser(address, sandbox):
 
 
 def test_over_http_it_ends_though_clients_are_connected_and_finishes_the_create_under_way(http, sandbox, ledger):
-    sandbox.script("create", "slow", seconds=6.0)  # longer than its answer is waited for
+    sandbox.script("create", "slow", seconds=3.0)
     address = http()
     session = {"mcp-session-id": post(address, "initialize", {}, **PLAIN).headers["mcp-session-id"]}
     with ThreadPoolExecutor() as clients:
         assert httpx.get(address, headers={"accept": "text/event-stream", **session}).status_code == 405
-        clients.submit(post, address, "tools/call", session, name="create_video", arguments=VIDEO)
+        answer = clients.submit(post, address, "tools/call", session, name="create_video", arguments=VIDEO)
         while not posts(sandbox):
             time.sleep(0.02)
         start = time.monotonic()
         http.stop()
         assert time.monotonic() - start < 20
+        assert "task_id" in answer.result().text, "or its client would ask again"
     (row,) = SQLiteLedger(ledger).submissions()
     assert (row.state, sandbox.creates) == ("accepted", 1)
 
@@ -769,6 +771,16 @@ def run(sandbox, ledger, monkeypatch):
     for name, value in environment(sandbox.base_url, ledger).items():
         monkeypatch.setenv(name, value)
     return lambda *options: CliRunner().invoke(cli.app, ["mcp", *options])
+
+
+def test_limits_of_the_command_hold_before_anything_is_sent(sandbox, ledger):
+    with Process(environment(sandbox.base_url, ledger), "--max-frames", "2", "--max-width", "64") as served:
+        served.call(1, "create_video", **VIDEO)
+        told = served.answer(1)
+        assert served.end() == 0
+    assert told["isError"]
+    assert "at most 2 is allowed" in told["structuredContent"]["error"]["message"]
+    assert posts(sandbox) == 0
 
 
 def test_other_machines_are_let_in_by_name_only(run):

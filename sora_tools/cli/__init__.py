@@ -48,6 +48,7 @@ from ..errors import ConfigurationError, InvalidRequestError
 from ..events import Event, Submitted
 from ..flow import Repeat
 from ..ledger.sqlite import SQLiteLedger
+from ..limits import VideoLimits
 from ..schemas import VideoRequest
 
 EXAMPLE: Final = "A paper boat sails down a rainy street at night, past neon lights"
@@ -268,6 +269,7 @@ def demo(
 # --- for other programs ------------------------------------------------------------------------------------------
 
 _http = partial(typer.Option, rich_help_panel="HTTP")
+_limit = partial(typer.Option, min=1, rich_help_panel="Limits: what is more is refused before it is sent")
 
 
 @app.command()
@@ -276,6 +278,10 @@ def mcp(
     max_wait: Annotated[float, typer.Option(help="Seconds a query waits at most, 0 to 45.")] = 20.0,
     repeat: Annotated[Repeat, typer.Option(help="The very same again: reuse its task, or make a new one.")] = "reuse",
     thread: Annotated[str, typer.Option(help="Name of the conversation that callers are in.")] = "mcp",
+    max_width: Annotated[int | None, _limit(help="Pixels of a video.")] = None,
+    max_height: Annotated[int | None, _limit(help="Pixels of a video.")] = None,
+    max_frames: Annotated[int | None, _limit(help="Frames of a video; 30 are a second.")] = None,
+    max_variants: Annotated[int | None, _limit(help="Videos of one create.")] = None,
     http: Annotated[bool, option("--http", help="Serve streamable HTTP instead of stdin and stdout.")] = False,
     host: Annotated[str, _http(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, _http(min=0, max=65535, help="0 takes a free one.")] = 8766,
@@ -290,7 +296,10 @@ def mcp(
         serving = _extra("mcp")
         from ..tools import SoraToolkit  # noqa: PLC0415  # loads LangChain, which no other command needs
 
-        toolkit = SoraToolkit(download_dir=download_dir, max_wait=max_wait, repeat=repeat)
+        limits = VideoLimits(
+            max_width=max_width, max_height=max_height, max_frames=max_frames, max_variants=max_variants
+        )
+        toolkit = SoraToolkit(download_dir=download_dir, max_wait=max_wait, repeat=repeat, limits=limits)
         if http:
             serving.serve_http(
                 toolkit,

@@ -66,7 +66,7 @@ def tools(toolkit: SoraToolkit, *, thread: Conversation = "mcp", lists: bool = T
             say the authenticated user's. It has to be the same when a client calls again. Where the function raises
             or gives something else, the call is refused and your log says why.
         lists: Whether ``query_video`` without a ``task_id`` shows what the conversation has created. Say False where
-            its callers are several people.
+            its callers are several people; a toolkit with ``list_account=True`` shows the account's list all the same.
 
     Returns:
         ``create_video`` and ``query_video``. They serve asyncio; closing the toolkit is the caller's.

@@ -1,6 +1,6 @@
 """Serving over stdio and streamable HTTP, until asked to end.
 
-Rule: a server that ends takes no more calls, but waits for the creates under way and has them written down.
+Rule: a server that ends takes no more calls, but waits for the creates under way, has them written down, and answers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from mcp.server.transport_security import TransportSecuritySettings
 from ..addresses import loopback
 from ..errors import ConfigurationError
 from ..tools import SoraToolkit
+from ..tools.shared import LONGEST_CALL
 from .calls import server
 
-_LAST_WORDS: Final = 5
-"""Seconds that a server that ends leaves open connections for the answers under way."""
+_LAST_WORDS: Final = int(LONGEST_CALL)
+"""Seconds that a server over HTTP that ends leaves open connections for the answers under way: a client without one
+would ask again."""
+
+_ON_ITS_WAY: Final = 0.5
+"""Seconds after which an answer that is ready has gone out at stdout. The SDK does not tell when."""
 
 
 def serve_stdio(toolkit: SoraToolkit, *, thread: str = "mcp") -> None:
@@ -118,6 +123,7 @@ async def _stdio(toolkit: SoraToolkit, mcp: MCPServer[Any]) -> None:
         await asyncio.wait((serving, asking), return_when=asyncio.FIRST_COMPLETED)
         await toolkit.aclose()
         if not serving.done():
+            await asyncio.sleep(_ON_ITS_WAY)
             os._exit(0)  # a thread of the SDK's waits for stdin, and would be waited for
         asking.cancel()
         try:

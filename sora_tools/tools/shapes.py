@@ -73,6 +73,7 @@ _LISTED: Final = _object(
     progress=_SHARE,
     prompt=_TEXT,
     created_at={"type": ["string", "null"]},
+    files=_list(_TEXT),
 )
 
 CREATED: Final = _object(
