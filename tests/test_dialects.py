@@ -376,6 +376,18 @@ class TestEveryFormat:
             assert as_asked or told, "what is not sent as it was asked for is told"
 
     @every
+    def test_what_it_makes_is_what_it_tells(self, name: str) -> None:
+        """Prices and limits go by the one, people by the other."""
+        for n_frames in (1, 150, 151, 10_000):
+            for width, height in ((333, 777), (854, 480), (1, 1)):
+                request = REQUEST.model_copy(update={"n_frames": n_frames, "width": width, "height": height})
+                made = dialect(name).made(request)
+                assert made is not None
+                assert made.prompt == request.prompt
+                as_asked = (made.width, made.height, made.n_frames) == (width, height, n_frames)
+                assert as_asked or dialect(name).adjusted(request)
+
+    @every
     def test_no_hostile_reply_breaks_it_or_is_called_uncharged(self, name: str) -> None:
         for hostile in REPLIES:
             if len(hostile.content) > 2**20:

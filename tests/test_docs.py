@@ -86,6 +86,7 @@ def test_the_format_of_the_page_is_one_like_the_others(monkeypatch: pytest.Monke
     every.test_refuses_an_id_that_nothing_has("jobs", "..")
     every.test_a_create_that_names_a_task_and_an_error_keeps_the_id("jobs")
     every.test_says_what_it_makes_other_than_asked("jobs")
+    every.test_what_it_makes_is_what_it_tells("jobs")
     every.test_reads_any_json_or_says_that_it_cannot("jobs")
     every.test_reads_no_task_out_of_any_bytes("jobs")
     for body in test_dialects.UNCLEAR.values():
