@@ -131,6 +131,18 @@ def test_a_download_that_was_cut_short_shows_what_is_there(video, strict, option
         assert sheet.format == "PNG"
 
 
+@pytest.mark.parametrize("options", [B_FRAMES, NO_B_FRAMES], ids=["b frames", "in order"])
+def test_a_download_that_was_cut_between_two_packets_is_cut_short_too(video, strict, options):
+    """There no packet is damaged: only the index tells that there is more."""
+    data = write_clip(video, range(60), options=options, front=True).read_bytes()
+    with av.open(str(video)) as container:
+        ends = sorted(packet.pos + packet.size for packet in container.demux(video=0) if packet.size)
+    for end in (ends[20], ends[-2]):
+        video.write_bytes(data[:end])
+        with pytest.raises(ValueError, match=r"damaged after \d+ frames? \(the file ends early\)"):
+            strict(video)
+
+
 @pytest.mark.parametrize("length", [1, 20, 400])
 @pytest.mark.parametrize("byte", [0, 255], ids=["zeros", "ones"])
 def test_damage_in_the_middle_is_never_passed_over(video, strict, byte, length):

@@ -107,9 +107,9 @@ def pictures(video: str | os.PathLike[str], *, damaged: bool = False) -> Iterato
 def _decoded(container: InputContainer, *, damaged: bool) -> Iterator[av.VideoFrame]:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    cut, reached = False, None
+    cut, reached, is_short = False, None, _is_short(container)
     for packet in container.demux():  # all tracks: the file may end within another one's packet
-        cut = cut or packet.is_corrupt
+        cut = cut or packet.is_corrupt or (is_short and not packet.size)
         if packet.stream is not stream or (cut and packet.size):
             continue
         reached = packet.dts if packet.size else reached
@@ -119,6 +119,12 @@ def _decoded(container: InputContainer, *, damaged: bool) -> Iterator[av.VideoFr
             yield picture
     if cut:
         raise EOFError("the file ends early")
+
+
+def _is_short(container: InputContainer) -> bool:
+    """Whether the file's index goes on beyond its end: cut between two packets, it has none that is damaged."""
+    size = os.path.getsize(container.name.removeprefix("file:"))  # noqa: PTH202  # as it was opened
+    return any(entry.pos + entry.size > size for stream in container.streams for entry in stream.index_entries)
 
 
 def picked(
