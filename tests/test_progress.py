@@ -447,7 +447,7 @@ def test_a_listener_that_ends_programs_does_not_end_a_chat_that_is_paid_for(
 # --- what travels -----------------------------------------------------------------------------------------------
 
 TASK = VideoTask(task_id="task_1", status="running", progress=0.42)
-FILM = Path("/home/someone/videos/task_1.mp4")
+FILM = Path("/srv/someone/videos/task_1.mp4")
 
 
 @pytest.mark.parametrize(
@@ -550,7 +550,7 @@ FILM = Path("/home/someone/videos/task_1.mp4")
 def test_an_event_travels_as_plain_json(event: Any, expected: dict[str, Any]) -> None:
     assert described(event) == {"type": EVENT_NAME, **expected}
     assert json.loads(json.dumps(described(event))) == described(event)
-    assert "/home/someone" not in repr(described(event))
+    assert "/srv/someone" not in repr(described(event))
 
 
 def test_an_event_carries_no_address_and_no_raw_answer() -> None:
