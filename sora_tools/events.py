@@ -156,7 +156,7 @@ class News:
         now: tuple[object, ...]
         match event:
             case Seen(task):
-                of, now = task.task_id, (task.status, _percent(task.progress), task.queue_position)
+                of, now = task.task_id, (task.status, _percent(task.progress), task.queue_position or None)
             case Downloading(_, path, received, total):
                 of, now = path, (received * 100 // total if total else received // _MEGABYTE, total)
             case _:

@@ -122,7 +122,7 @@ def lines() -> Callable[[Event], None]:
         nonlocal last
         match event:
             case Seen(task):
-                step = task.status, task.queue_position, int((task.progress or 0.0) * 10)
+                step = task.status, task.queue_position or None, int((task.progress or 0.0) * 10)
                 if step != last:
                     err.print(f"{plain(task.task_id)} {plain(in_words(task))}")
                 last = step
