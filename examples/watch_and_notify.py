@@ -54,7 +54,7 @@ async def main(prompt: str) -> None:
                 told = described(event)
                 print(f"video    {told['message']}")
                 if isinstance(event, GivenUp) or (isinstance(event, Seen) and event.task.ended):
-                    await turn(bot, mark(HumanMessage(f"News of {told['task_id']}: {told['message']}"), source="watch"))
+                    await turn(bot, mark(HumanMessage(f"News of {told['task_id']}: {told['message']}"), source="sora"))
 
 
 asyncio.run(main(" ".join(sys.argv[1:]) or "A paper boat sails down a rainy street at night"))
