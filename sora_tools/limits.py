@@ -8,7 +8,7 @@ what fits the budget passes. What sends nothing new is never in the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias, get_args
@@ -60,7 +60,7 @@ class VideoLimits:
     max_height: int | None = None
     max_frames: int | None = None
     max_variants: int | None = None
-    operations: Collection[Operation] | None = None
+    operations: Sequence[Operation] | None = None
     max_spend_per_thread: Amount | None = None
     max_spend_per_day: Amount | None = None
 
